@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything here needs only Python 3 with venv, a C++17 compiler and make; the rest is installed into
+# the virtual environment $(VENV). Nothing is rebuilt that has not changed.
+#
+#   make test TEST_EXTRAS=test,oracles     compare with PyTorch, JAX and Keras as well
+#   make dev BUILD=/tmp/mine               a build of your own, beside everybody else's
+
+PYTHON      ?= python3
+VENV        ?= .venv
+BUILD       ?= build
+PRESET      ?= release
+TEST_EXTRAS ?= test
+DEMO_EXTRAS ?= sklearn,plot
+
+BIN     := $(VENV)/bin
+SOURCES := CMakeLists.txt LICENSE README.md pyproject.toml \
+           $(shell find cmake csrc python/fusednn -type f ! -name '*.pyc' ! -name '*.md')
+PACKAGE := $(filter-out %/__pycache__,$(wildcard python/fusednn/*))
+CPP     := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp')
+DEV     := $(BUILD)/dev/$(PRESET)
+
+# LD_PRELOAD for a sanitizer's runtime, which must come before Python's own libraries. libstdc++ comes
+# along, because the runtime looks up the real __cxa_throw when it starts.
+CXX_FILE = $(shell $(CXX) -print-file-name=$(1))
+PRELOAD_asan = $(call CXX_FILE,libasan.so) $(call CXX_FILE,libstdc++.so)
+PRELOAD_tsan = $(call CXX_FILE,libtsan.so) $(call CXX_FILE,libstdc++.so)
+
+.PHONY: help demo test bench lint format wheel stubs dev asan tsan aarch64 clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     train on real data, beside scikit-learn and PyTorch where they are installed"
+	@echo "make test     build the wheel, install it, run the C++ and the Python tests on it"
+	@echo "make bench    run the benchmarks"
+	@echo "make lint     ruff, mypy, clang-format (make format mends what can be mended)"
+	@echo "make wheel    source archive and portable wheel, into dist/"
+	@echo "make stubs    write python/fusednn/_core.pyi anew from the compiled module"
+	@echo "make dev      compile in place and incrementally: PYTHONPATH=$(DEV)/package"
+	@echo "make asan     kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make tsan     kernel tests under ThreadSanitizer"
+	@echo "make aarch64  NEON kernels, cross-compiled, C++ tests run by qemu"
+	@echo "make clean    remove everything built; the virtual environment stays"
+
+# ---- environment, wheel, installation ----------------------------------------------------------
+
+$(VENV)/.stamp-tools: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group build
+	@touch $@
+
+$(BUILD)/wheel/.stamp: $(SOURCES) | $(VENV)/.stamp-tools
+	@echo "Compiling the kernels for every instruction set; this takes a few minutes the first time."
+	@rm -rf $(BUILD)/wheel && mkdir -p $(BUILD)/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(BUILD)/wheel \
+	  -C build-dir=$(BUILD)/release -C cmake.define.FUSEDNN_CPP_TESTS=ON .
+	@touch $@
+
+# Extras first: they bring an older fusednn of the same version only if there was none.
+$(VENV)/.stamp-extras-%: pyproject.toml | $(BUILD)/wheel/.stamp
+	$(BIN)/python -m pip install --quiet "$$(echo $(BUILD)/wheel/*.whl)[$*]"
+	@touch $@
+
+$(VENV)/.stamp-fusednn: $(BUILD)/wheel/.stamp
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(BUILD)/wheel/*.whl
+	@touch $@
+
+$(VENV)/.stamp-%-group: pyproject.toml | $(VENV)/.stamp-tools
+	$(BIN)/python -m pip install --quiet --group $*
+	@touch $@
+
+# ---- using it ----------------------------------------------------------------------------------
+
+demo: $(VENV)/.stamp-extras-$(DEMO_EXTRAS) $(VENV)/.stamp-fusednn
+	$(BIN)/python -m fusednn demo
+
+# The Python tests run on the installed wheel: python/ is never on the path.
+test: $(VENV)/.stamp-extras-$(TEST_EXTRAS) $(VENV)/.stamp-fusednn
+	$(BIN)/cmake --build $(BUILD)/release --target cpp_tests
+	$(BIN)/ctest --test-dir $(BUILD)/release --output-on-failure
+	FUSEDNN_BUILD_DIR=$(BUILD)/release $(BIN)/python -m pytest -q
+
+bench: $(VENV)/.stamp-extras-$(DEMO_EXTRAS) $(VENV)/.stamp-fusednn
+	for file in bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+# ---- quality -----------------------------------------------------------------------------------
+
+lint: $(VENV)/.stamp-lint-group
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+format: $(VENV)/.stamp-lint-group
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CPP)
+
+# A private build of one preset, usable as PYTHONPATH=$(DEV)/package: the compiled module beside links
+# to the Python sources.
+dev: | $(VENV)/.stamp-tools
+	PATH="$(abspath $(BIN)):$$PATH" cmake --preset $(PRESET) -B $(DEV) \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DCMAKE_MESSAGE_LOG_LEVEL=WARNING
+	$(BIN)/cmake --build $(DEV)
+	@rm -rf $(DEV)/package && mkdir -p $(DEV)/package/fusednn
+	@ln -s $(abspath $(PACKAGE)) $(abspath $(DEV))/csrc/bindings/_core.*so $(DEV)/package/fusednn/
+	@echo "PYTHONPATH=$(abspath $(DEV)/package)"
+
+asan tsan: $(VENV)/.stamp-extras-test
+	$(MAKE) dev PRESET=$@
+	$(BIN)/cmake --build $(BUILD)/dev/$@ --target cpp_tests
+	$(BIN)/ctest --test-dir $(BUILD)/dev/$@ --output-on-failure
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
+	  OPENBLAS_NUM_THREADS=1 LD_PRELOAD="$(PRELOAD_$@)" PYTHONPATH=$(BUILD)/dev/$@/package \
+	  $(BIN)/python -m pytest -q -m kernels --numpy-only
+
+aarch64: | $(VENV)/.stamp-tools
+	PATH="$(abspath $(BIN)):$$PATH" cmake --preset aarch64 -B $(BUILD)/dev/aarch64
+	$(BIN)/cmake --build $(BUILD)/dev/aarch64 --target cpp_tests
+	$(BIN)/ctest --test-dir $(BUILD)/dev/aarch64 --output-on-failure
+
+stubs: $(VENV)/.stamp-extras-test $(VENV)/.stamp-fusednn
+	$(BIN)/python -m pybind11_stubgen fusednn._core --output-dir python
+
+# ---- release -----------------------------------------------------------------------------------
+
+# auditwheel renames the wheel to the oldest manylinux that its symbols allow, and would copy in
+# foreign libraries: there are none. A wheel that grew above 5 MB is a bug.
+wheel: $(BUILD)/wheel/.stamp $(VENV)/.stamp-wheel-group
+	@rm -rf dist && mkdir dist
+	$(BIN)/python -m build --quiet --sdist --no-isolation --outdir dist
+	@if [ "$$(uname -s)" = Linux ]; then \
+	  PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir dist $(BUILD)/wheel/*.whl; \
+	else cp $(BUILD)/wheel/*.whl dist; fi
+	@for file in dist/*.whl; do \
+	  size=$$(wc -c < $$file); echo "$$file: $$size bytes"; \
+	  if [ $$size -gt 5000000 ]; then echo "larger than 5 MB" >&2; exit 1; fi; \
+	done
+
+clean:
+	rm -rf $(BUILD) dist
+	rm -f $(VENV)/.stamp-fusednn
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
