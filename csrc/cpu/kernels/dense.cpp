@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dense layers: three matrix products, each with what belongs to it done while a block of the result
+// is in cache: bias and activation, activation derivative, bias gradient.
+#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/simd.h"
+#include "cpu/kernels/simd_math.h"
+#include "cpu/kernels/table.h"
+#include "rules/activations.h"
+
+namespace fusednn::FNN_ISA {
+namespace {
+
+// Where the blocks of a product go after an activation or its derivative.
+template <class T>
+struct Epilogue {
+  T* out = nullptr;
+  Index out_stride = 0;
+  const T* saved = nullptr;
+  Index saved_stride = 0;
+  bool accumulate = false;
+  double parameters[kMaxParameters] = {};
+};
+
+template <class T>
+struct RuleLanes {
+  Vec<T> parameters[kMaxParameters];
+  explicit RuleLanes(const Epilogue<T>& e) {
+    for (int i = 0; i < kMaxParameters; ++i) parameters[i] = Vec<T>(e.parameters[i]);
+  }
+};
+
+// out = activation(product)
+template <class T, class Rule>
+void finish_forward(const void* state, const Finished<T>& block) {
+  using W = Vec<T>;
+  const auto& e = *static_cast<const Epilogue<T>*>(state);
+  const RuleLanes<T> rule(e);
+  for (Index i = 0; i < block.rows; ++i) {
+    const T* z = block.product + i * block.stride;
+    T* y = e.out + (block.row + i) * e.out_stride + block.col;
+    for (Index j = 0; j < block.cols; j += W::size) {
+      const int lanes = static_cast<int>(block.cols - j < W::size ? block.cols - j : W::size);
+      Rule::forward(W::load(z + j, lanes), rule.parameters).store(y + j, lanes);
+    }
+  }
+}
+
+// out (+)= product * activation'(saved)
+template <class T, class Rule>
+void finish_derivative(const void* state, const Finished<T>& block) {
+  using W = Vec<T>;
+  const auto& e = *static_cast<const Epilogue<T>*>(state);
+  const RuleLanes<T> rule(e);
+  for (Index i = 0; i < block.rows; ++i) {
+    const T* dx = block.product + i * block.stride;
+    const T* saved = e.saved + (block.row + i) * e.saved_stride + block.col;
+    T* out = e.out + (block.row + i) * e.out_stride + block.col;
+    for (Index j = 0; j < block.cols; j += W::size) {
+      const int lanes = static_cast<int>(block.cols - j < W::size ? block.cols - j : W::size);
+      W g = W::load(dx + j, lanes) * Rule::derivative(W::load(saved + j, lanes), rule.parameters);
+      if (e.accumulate) g = W::load(out + j, lanes) + g;
+      g.store(out + j, lanes);
+    }
+  }
+}
+
+template <class T>
+struct Finish {
+  using Function = void (*)(const void*, const Finished<T>&);
+  Function forward, derivative;
+};
+
+template <class T, class List>
+struct FinishTable;
+template <class T, class... Rules>
+struct FinishTable<T, TypeList<Rules...>> {
+  static constexpr Finish<T> of[] = {{&finish_forward<T, Rules>, &finish_derivative<T, Rules>}...};
+};
+
+constexpr int kLinear = 0;
+
+template <class T>
+void set_parameters(Epilogue<T>& e, const ActivationSpec& activation) {
+  for (int i = 0; i < kMaxParameters; ++i) e.parameters[i] = activation.parameters[i];
+}
+
+template <class T>
+const T* typed(const void* data) {
+  return static_cast<const T*>(data);
+}
+template <class T>
+T* typed(void* data) {
+  return static_cast<T*>(data);
+}
+
+template <class T>
+Product<T> product_of(const DenseForward& op, Epilogue<T>& e) {
+  Product<T> p;
+  p.m = op.rows;
+  p.n = op.out;
+  p.k = op.in;
+  p.a = typed<T>(op.x.data);
+  p.a_row = op.x.stride;
+  p.b = typed<T>(op.w.data);
+  p.b_k = op.w.stride;
+  p.bias = typed<T>(op.bias);
+  // The sum is left where the caller wants it or else, until the activation, in y.
+  const Matrix sum = op.z.data != nullptr ? op.z : op.y;
+  p.c = typed<T>(sum.data);
+  p.c_row = sum.stride;
+  if (op.activation.rule != kLinear || op.z.data != nullptr) {
+    e.out = typed<T>(op.y.data);
+    e.out_stride = op.y.stride;
+    set_parameters(e, op.activation);
+    p.finish = FinishTable<T, rules::Activations>::of[op.activation.rule].forward;
+    p.state = &e;
+  }
+  return p;
+}
+
+template <class T>
+Product<T> product_of(const DenseBackwardInput& op, Epilogue<T>& e) {
+  Product<T> p;
+  p.m = op.rows;
+  p.n = op.in;
+  p.k = op.out;
+  p.a = typed<T>(op.dz.data);
+  p.a_row = op.dz.stride;
+  p.b = typed<T>(op.w.data);
+  p.b_k = 1;
+  p.b_col = op.w.stride;
+  p.c = typed<T>(op.dx.data);
+  p.c_row = op.dx.stride;
+  p.accumulate = op.accumulate;
+  if (op.activation.rule != kLinear) {
+    e.out = p.c;
+    e.out_stride = p.c_row;
+    e.saved = typed<T>(op.saved.data);
+    e.saved_stride = op.saved.stride;
+    e.accumulate = op.accumulate;
+    set_parameters(e, op.activation);
+    p.finish = FinishTable<T, rules::Activations>::of[op.activation.rule].derivative;
+    p.state = &e;
+  }
+  return p;
+}
+
+template <class T>
+Product<T> product_of(const DenseBackwardWeights& op, Epilogue<T>&) {
+  Product<T> p;
+  p.m = op.in;
+  p.n = op.out;
+  p.k = op.rows;
+  p.a = typed<T>(op.x.data);
+  p.a_row = 1;
+  p.a_k = op.x.stride;
+  p.b = typed<T>(op.dz.data);
+  p.b_k = op.dz.stride;
+  p.c = typed<T>(op.dw.data);
+  p.c_row = op.dw.stride;
+  p.accumulate = op.accumulate;
+  p.column_sums = typed<T>(op.dbias);
+  return p;
+}
+
+template <class T, class Op>
+void run_product(const Op& op, const Context& context) {
+  Epilogue<T> epilogue;
+  multiply(product_of<T>(op, epilogue), context);
+}
+
+template <class T, class Op>
+Demand demand_product(const Op& op, int threads) {
+  Epilogue<T> epilogue;
+  return multiply_demand(product_of<T>(op, epilogue), threads);
+}
+
+}  // namespace
+
+// clang-format off
+template <class T> void run(const DenseForward& op, const Context& c)         { run_product<T>(op, c); }
+template <class T> void run(const DenseBackwardInput& op, const Context& c)   { run_product<T>(op, c); }
+template <class T> void run(const DenseBackwardWeights& op, const Context& c) { run_product<T>(op, c); }
+template <class T> Demand demand(const DenseForward& op, int threads)         { return demand_product<T>(op, threads); }
+template <class T> Demand demand(const DenseBackwardInput& op, int threads)   { return demand_product<T>(op, threads); }
+template <class T> Demand demand(const DenseBackwardWeights& op, int threads) { return demand_product<T>(op, threads); }
+
+template void run<float>(const DenseForward&, const Context&);
+template void run<double>(const DenseForward&, const Context&);
+template void run<float>(const DenseBackwardInput&, const Context&);
+template void run<double>(const DenseBackwardInput&, const Context&);
+template void run<float>(const DenseBackwardWeights&, const Context&);
+template void run<double>(const DenseBackwardWeights&, const Context&);
+template Demand demand<float>(const DenseForward&, int);
+template Demand demand<double>(const DenseForward&, int);
+template Demand demand<float>(const DenseBackwardInput&, int);
+template Demand demand<double>(const DenseBackwardInput&, int);
+template Demand demand<float>(const DenseBackwardWeights&, int);
+template Demand demand<double>(const DenseBackwardWeights&, int);
+// clang-format on
+
+}  // namespace fusednn::FNN_ISA

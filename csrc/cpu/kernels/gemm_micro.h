@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// The innermost part of a matrix product: a tile of R rows and V vectors of c, held in registers
+// while k runs. Edges are smaller tiles and, in the last vector, fewer lanes; never scalar code.
+#pragma once
+
+#include "cpu/kernels/simd.h"
+
+namespace fusednn::FNN_ISA {
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kVectorRegisters = 32;
+#else
+constexpr int kVectorRegisters = 16;
+#endif
+
+// Rows of the largest tile: with two vectors a row, accumulators + two vectors of b + one of a must
+// fit into the registers. Without FMA instructions the product needs a register of its own.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14;
+#elif defined(__aarch64__)
+constexpr int kTileRows = 8;
+#elif defined(__FMA__)
+constexpr int kTileRows = 6;
+#else
+constexpr int kTileRows = 4;
+#endif
+constexpr int kTileVectors = 2;
+
+// With few rows in all, wider tiles keep enough independent sums in flight to hide the latency of FMA.
+constexpr int kMaxTileVectors = kVectorRegisters / 4;
+constexpr int widest_tile(Index rows) {
+  if (rows == 1) return kMaxTileVectors;
+  return rows <= (kVectorRegisters == 32 ? 4 : 3) ? 4 : kTileVectors;
+}
+
+// Loading part of a vector is free with AVX-512 and slow elsewhere; there, b is packed with zeros
+// behind a last vector that is not full.
+constexpr bool kPartialLoadsAreFree = vector_bytes == 64;
+
+template <class T>
+struct Tile {
+  Index k;
+  const T* a;
+  Index a_stride;  // between rows, or between steps of k where rows are adjacent
+  const T* b;
+  Index b_stride;  // between steps of k
+  T* c;
+  Index c_stride;
+  const T* bias;  // null: none
+  int lanes;      // in the last vector
+  bool add;       // to what c holds
+};
+
+template <class T, int R, int V, bool AdjacentRows>
+void compute_tile(const Tile<T>& tile) {
+  using W = Vec<T>;
+  W sum[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) sum[r][v] = W(T(0));
+  }
+
+  const int lanes = tile.lanes;
+  const T* a = tile.a;
+  const T* b = tile.b;
+  const Index a_stride = tile.a_stride;
+  const Index b_stride = tile.b_stride;
+  for (Index k = tile.k; k > 0; --k) {
+    W bs[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V - 1; ++v) bs[v] = W::load(b + v * W::size);
+    const T* last = b + (V - 1) * W::size;
+    if constexpr (kPartialLoadsAreFree) {
+      bs[V - 1] = W(native::load_partial(last, lanes));
+    } else {
+      bs[V - 1] = W::load(last);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const W as(AdjacentRows ? a[r] : a[r * a_stride]);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sum[r][v] = fma(as, bs[v], sum[r][v]);
+    }
+    a += AdjacentRows ? a_stride : 1;
+    b += b_stride;
+  }
+
+  if (tile.add) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const T* c = tile.c + r * tile.c_stride;
+#pragma GCC unroll 16
+      for (int v = 0; v < V - 1; ++v) sum[r][v] = W::load(c + v * W::size) + sum[r][v];
+      sum[r][V - 1] = W::load(c + (V - 1) * W::size, lanes) + sum[r][V - 1];
+    }
+  }
+  if (tile.bias != nullptr) {
+    W bias[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V - 1; ++v) bias[v] = W::load(tile.bias + v * W::size);
+    bias[V - 1] = W::load(tile.bias + (V - 1) * W::size, lanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + bias[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    T* c = tile.c + r * tile.c_stride;
+#pragma GCC unroll 16
+    for (int v = 0; v < V - 1; ++v) sum[r][v].store(c + v * W::size);
+    sum[r][V - 1].store(c + (V - 1) * W::size, lanes);
+  }
+}
+
+// ---- every tile that can occur ---------------------------------------------------------------
+
+template <class T>
+struct TileTable {
+  using Function = void (*)(const Tile<T>&);
+  Function of[2][kTileRows][kMaxTileVectors];  // [adjacent rows][rows - 1][vectors - 1]
+};
+
+template <class T, int R, int V>
+constexpr void fill_tiles(TileTable<T>& table) {
+  table.of[0][R - 1][V - 1] = &compute_tile<T, R, V, false>;
+  table.of[1][R - 1][V - 1] = &compute_tile<T, R, V, true>;
+  if constexpr (V < widest_tile(R)) {
+    fill_tiles<T, R, V + 1>(table);
+  } else if constexpr (R < kTileRows) {
+    fill_tiles<T, R + 1, 1>(table);
+  }
+}
+
+template <class T>
+constexpr TileTable<T> all_tiles() {
+  TileTable<T> table{};
+  fill_tiles<T, 1, 1>(table);
+  return table;
+}
+
+template <class T>
+constexpr TileTable<T> kTiles = all_tiles<T>();
+
+}  // namespace fusednn::FNN_ISA

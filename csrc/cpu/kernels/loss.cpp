@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// Losses: the value of each row and its gradient, in one pass where the rule is pointwise.
+//
+// A row of weight 0, or whose label is ignored, counts for nothing: its value and gradient are 0 even
+// where the loss itself is infinite or NaN. The gradient may take the place of x: within a row an
+// element is read before it is written. Class numbers are compared as lanes, exact below 2^24 columns
+// in float32.
+#include "cpu/kernels/loops.h"
+#include "cpu/kernels/simd_math.h"
+#include "cpu/kernels/table.h"
+#include "rules/losses.h"
+
+namespace fusednn::FNN_ISA {
+namespace {
+
+// Where the gradient of a row goes; null when only values are wanted.
+template <class T>
+T* gradient_of(const Loss& op, Index row) {
+  return op.gradient.data == nullptr ? nullptr : row_of<T>(op.gradient, row);
+}
+
+template <class T>
+T weight_of(const Loss& op, Index row) {
+  if (op.target.labels != nullptr && op.target.labels[row] == op.ignore_index) return T(0);
+  return op.sample_weight == nullptr ? T(1) : static_cast<const T*>(op.sample_weight)[row];
+}
+
+double scale_of(const Loss& op) { return op.scale == nullptr ? 1 : *op.scale; }
+
+template <class T>
+void clear(T* gradient, Index cols) {
+  if (gradient == nullptr) return;
+  for (Index j = 0; j < cols; ++j) gradient[j] = T(0);
+}
+
+// ---- pointwise -------------------------------------------------------------------------------
+
+template <class T, class Rule>
+void pointwise_rows(const Loss& op, const Context& context) {
+  using V = Vec<T>;
+  const ParameterLanes<V> a(op.parameters);
+  const double outputs = Rule::sums_outputs ? 1 : double(op.cols);
+  const double scale = scale_of(op) / outputs;
+  T* values = static_cast<T*>(op.values);
+  const cpu::Range mine = cpu::share(op.rows, context);
+  for (Index row = mine.begin; row < mine.end; ++row) {
+    const T* x = row_of<T>(op.x, row);
+    const T* t = row_of<T>(op.target.dense, row);
+    T* gradient = gradient_of<T>(op, row);
+    const T weight = weight_of<T>(op, row);
+    if (weight == 0) {
+      values[row] = T(0);
+      clear(gradient, op.cols);
+      continue;
+    }
+    const V factor(weight * scale);
+    V total(0);
+    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
+      const auto loss = Rule::evaluate(V::load(x + j, lanes), V::load(t + j, lanes), a.list);
+      total += first(lanes, loss.value, V(0));
+      if (gradient != nullptr) (factor * loss.gradient).store(gradient + j, lanes);
+    });
+    values[row] = weight * (sum(total) / T(outputs));
+  }
+}
+
+// A single column without gaps: the lanes are rows.
+template <class T, class Rule>
+void pointwise_column(const Loss& op, const Context& context) {
+  using V = Vec<T>;
+  const ParameterLanes<V> a(op.parameters);
+  const V scale(scale_of(op));
+  const T* x = row_of<T>(op.x, 0);
+  const T* t = row_of<T>(op.target.dense, 0);
+  const T* weights = static_cast<const T*>(op.sample_weight);
+  T* gradient = gradient_of<T>(op, 0);
+  T* values = static_cast<T*>(op.values);
+  const cpu::Range mine = share_lines<T>(op.rows, context);
+  for_lanes<V>(mine.begin, mine.end, [&](Index i, int lanes) FNN_INLINE {
+    const auto loss = Rule::evaluate(V::load(x + i, lanes), V::load(t + i, lanes), a.list);
+    const V weight = weights == nullptr ? V(1) : V::load(weights + i, lanes);
+    rules::times_if(weight, loss.value).store(values + i, lanes);
+    if (gradient != nullptr) {
+      rules::times_if(weight, scale * loss.gradient).store(gradient + i, lanes);
+    }
+  });
+}
+
+template <class T, class Rule>
+void pointwise(const Loss& op, const Context& context) {
+  const bool gradient_adjacent = op.gradient.data == nullptr || op.gradient.stride == 1;
+  if (op.cols == 1 && op.x.stride == 1 && op.target.dense.stride == 1 && gradient_adjacent) {
+    pointwise_column<T, Rule>(op, context);
+  } else {
+    pointwise_rows<T, Rule>(op, context);
+  }
+}
+
+// ---- rowwise ---------------------------------------------------------------------------------
+
+// The lanes a row is compared with, from dense targets or from the number of a class.
+template <class V, class Rule>
+struct TargetRow {
+  using T = typename V::Scalar;
+  const T* dense;
+  V label;
+  const T* class_weight;
+  V per_class;
+  const V* parameters;
+
+  FNN_HD TargetRow(const Loss& op, Index row, const V* a)
+      : dense(op.target.labels == nullptr ? row_of<T>(op.target.dense, row) : nullptr),
+        label(op.target.labels == nullptr ? 0 : double(op.target.labels[row])),
+        class_weight(Rule::weighs_classes ? static_cast<const T*>(op.class_weight) : nullptr),
+        per_class(1 / double(op.cols)),
+        parameters(a) {}
+
+  FNN_HD V load(Index j, int lanes) const {
+    const V t = dense != nullptr ? V::load(dense + j, lanes)
+                                 : select(iota<V>() + V(double(j)) == label, V(1), V(0));
+    const V target = Rule::target(t, per_class, parameters);
+    return class_weight != nullptr ? target * V::load(class_weight + j, lanes) : target;
+  }
+};
+
+template <class V, class T>
+V greatest_of(const T* x, Index cols) {
+  const V lowest(-kInfinity);
+  V greatest = lowest;
+  for_lanes<V>(0, cols, [&](Index j, int lanes) FNN_INLINE {
+    greatest = max(first(lanes, V::load(x + j, lanes), lowest), greatest);
+  });
+  return V(max_of(greatest));
+}
+
+// One number per row of a block, so that logarithms and divisions are taken for a vector of rows.
+template <class V>
+struct RowLanes {
+  typename V::Scalar lane[V::size] = {};
+  FNN_HD V load() const { return V::load(lane); }
+  FNN_HD void store(V v) { v.store(lane); }
+};
+
+// Up to V::size rows.
+template <class T, class Rule>
+void rowwise_block(const Loss& op, Index begin, int rows) {
+  using V = Vec<T>;
+  const ParameterLanes<V> a(op.parameters);
+  RowLanes<V> weights, sums[rules::kRowSums], factors[rules::kRowFactors];
+
+  for (int r = 0; r < rows; ++r) {
+    weights.lane[r] = weight_of<T>(op, begin + r);
+    if (weights.lane[r] == 0) continue;
+    const T* x = row_of<T>(op.x, begin + r);
+    T* kept = gradient_of<T>(op, begin + r);
+    const TargetRow<V, Rule> target(op, begin + r, a.list);
+    const V m = Rule::needs_max ? greatest_of<V>(x, op.cols) : V(0);
+    V total[rules::kRowSums] = {V(0), V(0), V(0)};
+    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
+      const auto terms = Rule::terms(V::load(x + j, lanes), target.load(j, lanes), m);
+      for (int k = 0; k < rules::kRowSums; ++k) total[k] += first(lanes, terms.sums[k], V(0));
+      if (kept != nullptr) terms.kept.store(kept + j, lanes);
+    });
+    for (int k = 0; k < rules::kRowSums; ++k) sums[k].lane[r] = sum(total[k]);
+  }
+
+  const rules::RowLoss<V> loss = Rule::prepare({sums[0].load(), sums[1].load(), sums[2].load()});
+  rules::times_if(weights.load(), loss.value).store(static_cast<T*>(op.values) + begin, rows);
+  if (op.gradient.data == nullptr) return;
+
+  for (int k = 0; k < rules::kRowFactors; ++k) factors[k].store(loss.factors[k]);
+  const double scale = scale_of(op);
+  for (int r = 0; r < rows; ++r) {
+    T* gradient = gradient_of<T>(op, begin + r);
+    if (weights.lane[r] == 0) {
+      clear(gradient, op.cols);
+      continue;
+    }
+    const TargetRow<V, Rule> target(op, begin + r, a.list);
+    const V row_factors[rules::kRowFactors] = {V(factors[0].lane[r]), V(factors[1].lane[r])};
+    const V weight(weights.lane[r] * scale);
+    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
+      const V kept = V::load(gradient + j, lanes);
+      (weight * Rule::gradient(kept, target.load(j, lanes), row_factors)).store(gradient + j, lanes);
+    });
+  }
+}
+
+// A row's result does not depend on its block, so threads may cut the rows anywhere.
+template <class T, class Rule>
+void rowwise(const Loss& op, const Context& context) {
+  const cpu::Range mine = cpu::share(op.rows, context);
+  for (Index row = mine.begin; row < mine.end; row += Vec<T>::size) {
+    const Index left = mine.end - row;
+    rowwise_block<T, Rule>(op, row, int(left < Vec<T>::size ? left : Vec<T>::size));
+  }
+}
+
+template <class T, class... Pointwise, class... Rowwise>
+constexpr RuleTable<Loss, sizeof...(Pointwise) + sizeof...(Rowwise)> loss_kernels(
+    TypeList<Pointwise...>, TypeList<Rowwise...>) {
+  return {{&pointwise<T, Pointwise>..., &rowwise<T, Rowwise>...}};
+}
+
+}  // namespace
+
+template <class T>
+void run(const Loss& op, const Context& context) {
+  constexpr auto kernels = loss_kernels<T>(rules::PointwiseLosses{}, rules::RowwiseLosses{});
+  kernels.run[op.rule](op, context);
+}
+
+template <class T>
+Demand demand(const Loss& op, int) {
+  return {double(op.rows) * (10 + 0.3 * sizeof(T) * double(op.cols)), 0};
+}
+
+template void run<float>(const Loss&, const Context&);
+template void run<double>(const Loss&, const Context&);
+template Demand demand<float>(const Loss&, int);
+template Demand demand<double>(const Loss&, int);
+
+}  // namespace fusednn::FNN_ISA

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all update rules share, and what rides along with every one of them.
+//
+// The order of one step: g = gradient * scale; clamp(g) if limited; add_l2, add_l1; shrink(p); the
+// rule's update; then the moving average of the weights (lerp) and the cleared gradient.
+#pragma once
+
+#include <stdint.h>
+
+#include "core/hd.h"
+#include "core/math.h"
+#include "core/parameter.h"
+#include "core/type_list.h"
+#include "rules/average.h"
+#include "rules/lanes.h"
+
+namespace fusednn::rules {
+
+// Whose formula a rule follows where libraries and textbooks differ.
+enum class Convention : int32_t { torch, keras, textbook };
+
+// What most rules have in common.
+struct OptimizerRule {
+  static constexpr bool layerwise = false;  // true: the step depends on norms over a whole tensor
+  // Numbers (not tensors) that live from step to step, and what they start at.
+  static constexpr int n_memory = 0;
+  static constexpr const double* memory_start = nullptr;
+  // What a state tensor starts at.
+  template <class Hyper>
+  static double initial_state(const Hyper&, Convention, int /*slot*/) {
+    return 0;
+  }
+};
+
+// The gradient of l2 / 2 * p² (coupled weight decay), added to g.
+template <class V>
+FNN_HD V add_l2(V g, V p, V l2) {
+  return fma(l2, p, g);
+}
+
+// The gradient of l1 * |p|, added to g.
+template <class V>
+FNN_HD V add_l1(V g, V p, V l1) {
+  return fma(l1, sign(p), g);
+}
+
+// Decoupled weight decay (AdamW, Lion and every library's own flag).
+template <class V>
+FNN_HD V shrink(V p, V amount) {
+  return fma(-amount, p, p);
+}
+
+// min(1, max_norm / (norm + 1e-6)) as in PyTorch, but NaN for a norm that is not finite: PyTorch's 0
+// would silently turn an overflow into a step without gradient.
+FNN_HD double clip_coefficient(double norm, double max_norm) {
+  const double ratio = max_norm / (norm + 1e-6);
+  return (norm - norm) + (ratio < 1 ? ratio : 1);
+}
+
+template <int... I>
+struct Places {};
+template <int N, int... I>
+struct PlacesUpTo : PlacesUpTo<N - 1, N - 1, I...> {};
+template <int... I>
+struct PlacesUpTo<0, I...> {
+  using Type = Places<I...>;
+};
+
+template <class Rule>
+constexpr int n_constants = sizeof(typename Rule::template Constants<double>) / sizeof(double);
+
+// A rule's Constants as lanes of V, from the flat list of numbers that prepare() left.
+template <class Rule, class V, int... I>
+FNN_HD typename Rule::template Constants<V> constants_from(const double* flat, Places<I...>) {
+  return {V(flat[I])...};
+}
+template <class Rule, class V>
+FNN_HD typename Rule::template Constants<V> constants_from(const double* flat) {
+  return constants_from<Rule, V>(flat, typename PlacesUpTo<n_constants<Rule>>::Type{});
+}
+
+}  // namespace fusednn::rules
