@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole contract between the engine and a device.
+//
+// The engine never computes: it records commands, each an operation with its arguments, and hands the
+// list to a backend, which prepares it once (how many threads, how much workspace) and executes it as
+// often as asked. All memory a command names is there when it is recorded, so on a GPU the same list
+// is captured once into a graph. What changes from step to step (learning rate, random position,
+// place in the epoch) is read through a pointer when the command runs.
+//
+// No STL here: kernels that are compiled per instruction set include this header.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/dtype.h"
+#include "core/parameter.h"
+#include "core/type_list.h"
+
+namespace fusednn {
+
+// ---- pieces of arguments ---------------------------------------------------------------------
+
+// An activation rule, by its place in rules::Activations (0 is linear), with its hyper-parameters.
+struct ActivationSpec {
+  int32_t rule = 0;
+  double parameters[kMaxParameters] = {};
+};
+
+// A matrix in memory: element (i, j) is data[i * stride + j].
+struct Matrix {
+  void* data = nullptr;
+  Index stride = 0;
+};
+struct ConstMatrix {
+  const void* data = nullptr;
+  Index stride = 0;
+  ConstMatrix() = default;
+  ConstMatrix(const void* d, Index s) : data(d), stride(s) {}
+  ConstMatrix(Matrix m) : data(m.data), stride(m.stride) {}
+};
+
+// What a loss compares with: dense values, or one class number per row. Exactly one is set.
+struct Target {
+  ConstMatrix dense;
+  const int32_t* labels = nullptr;
+};
+
+// ---- operations ------------------------------------------------------------------------------
+// `accumulate` adds to the destination instead of overwriting it (fan-out, gradient accumulation).
+
+// y = activation(x w + bias); z, where given, keeps x w + bias for rules that save their input.
+struct DenseForward {
+  ConstMatrix x, w;
+  const void* bias = nullptr;
+  Matrix y, z;
+  Index rows = 0, in = 0, out = 0;
+  ActivationSpec activation;
+};
+
+// dx = (dz wᵀ) * activation'(saved), where `activation` is the rule that produced x.
+struct DenseBackwardInput {
+  ConstMatrix dz, w;
+  Matrix dx;
+  ConstMatrix saved;
+  Index rows = 0, in = 0, out = 0;
+  ActivationSpec activation;
+  bool accumulate = false;
+};
+
+// dw = xᵀ dz and, where given, dbias = column sums of dz.
+struct DenseBackwardWeights {
+  ConstMatrix x, dz;
+  Matrix dw;
+  void* dbias = nullptr;
+  Index rows = 0, in = 0, out = 0;
+  bool accumulate = false;
+};
+
+// y = f(x) over n contiguous elements, for an elementary function of rules::ElementaryFunctions.
+struct Elementary {
+  int32_t function = 0;
+  const void* x = nullptr;
+  void* y = nullptr;
+  Index n = 0;
+};
+
+struct ActivationForward {
+  const void* x = nullptr;
+  void* y = nullptr;
+  Index n = 0;
+  ActivationSpec activation;
+};
+
+// dx = dy * activation'(saved); saved is the input or the output, as the rule says. dx may be dy.
+struct ActivationBackward {
+  const void* dy = nullptr;
+  const void* saved = nullptr;
+  void* dx = nullptr;
+  Index n = 0;
+  ActivationSpec activation;
+  bool accumulate = false;
+};
+
+// Row by row: y = softmax(x), or its logarithm. y may be x.
+struct SoftmaxForward {
+  ConstMatrix x;
+  Matrix y;
+  Index rows = 0, cols = 0;
+  bool log = false;
+};
+
+// dx = softmax (or log-softmax) Jacobian times dy, from the saved output y. dx may be dy.
+struct SoftmaxBackward {
+  ConstMatrix y, dy;
+  Matrix dx;
+  Index rows = 0, cols = 0;
+  bool log = false;
+  bool accumulate = false;
+};
+
+// Value and gradient of a loss in one pass. `rule` counts through rules::PointwiseLosses and then on
+// through rules::RowwiseLosses. values[i] = weight_i * loss_i; gradient row i = weight_i * scale * dloss_i/dx.
+struct Loss {
+  int32_t rule = 0;
+  double parameters[kMaxParameters] = {};
+  ConstMatrix x;
+  Target target;
+  const void* sample_weight = nullptr;  // one per row
+  const void* class_weight = nullptr;   // one per column, rowwise rules only
+  int32_t ignore_index = INT32_MIN;     // rows with this label count for nothing
+  Matrix gradient;                      // may be x itself; data null: values only
+  void* values = nullptr;               // one per row
+  const double* scale = nullptr;        // factor of the gradient, usually 1 / number of rows; null: 1
+  Index rows = 0, cols = 0;
+};
+
+// values[i] = 1 if row i is classified rightly, else 0. With labels or one-hot rows (cols > 1) the
+// greatest column decides, the first of equals; with a single column x > threshold is compared with
+// target > 0.5.
+struct Accuracy {
+  ConstMatrix x;
+  Target target;
+  const void* sample_weight = nullptr;
+  void* values = nullptr;
+  double threshold = 0.5;
+  Index rows = 0, cols = 0;
+};
+
+// *total += sum of the values, in double and in an order fixed by n alone.
+struct Sum {
+  const void* values = nullptr;
+  Index n = 0;
+  double* total = nullptr;
+};
+
+// y = x * mask / (1 - rate), with the mask of core/philox.h; the backward pass is the same operation
+// on gradients. y may be x.
+struct Dropout {
+  const void* x = nullptr;
+  void* y = nullptr;
+  Index n = 0;
+  double rate = 0;
+  uint64_t seed = 0;
+  uint32_t stream = 0;             // one per layer
+  const uint64_t* step = nullptr;  // counts training steps
+  bool accumulate = false;
+};
+
+// Per column over the rows of a batch. Training: batch statistics normalise, are kept in mean and
+// inverse_deviation for the backward pass, and move the running ones (running variance unbiased).
+// Inference: the running statistics normalise.
+struct BatchNormForward {
+  ConstMatrix x;
+  Matrix y;
+  const void* gamma = nullptr;  // null: 1
+  const void* beta = nullptr;   // null: 0
+  void* running_mean = nullptr;
+  void* running_variance = nullptr;
+  void* mean = nullptr;
+  void* inverse_deviation = nullptr;
+  Index rows = 0, cols = 0;
+  double momentum = 0.1;  // share of the new value
+  double epsilon = 1e-5;
+  bool training = true;
+};
+
+// Per row. mean and inverse_deviation (one per row) are kept for the backward pass when given.
+struct LayerNormForward {
+  ConstMatrix x;
+  Matrix y;
+  const void* gamma = nullptr;
+  const void* beta = nullptr;
+  void* mean = nullptr;
+  void* inverse_deviation = nullptr;
+  Index rows = 0, cols = 0;
+  double epsilon = 1e-5;
+};
+
+// Backward of both; dx, dgamma and dbeta may each be null. dx may be dy.
+struct NormBackward {
+  ConstMatrix x, dy;
+  const void* gamma = nullptr;
+  const void* mean = nullptr;
+  const void* inverse_deviation = nullptr;
+  Matrix dx;
+  void* dgamma = nullptr;
+  void* dbeta = nullptr;
+  Index rows = 0, cols = 0;
+  bool accumulate = false;             // into dx
+  bool accumulate_parameters = false;  // into dgamma and dbeta
+};
+struct BatchNormBackward : NormBackward {};
+struct LayerNormBackward : NormBackward {};
+
+// dst (+)= src, row by row: copies, additions, slices of a concatenation.
+struct CopyRows {
+  ConstMatrix src;
+  Matrix dst;
+  Index rows = 0, cols = 0;
+  bool accumulate = false;
+};
+
+// Row i of dst = row order[*first + i] of src. Bytes, so it serves features, targets and weights.
+struct GatherRows {
+  const void* src = nullptr;
+  const Index* order = nullptr;  // null: consecutive rows
+  const Index* first = nullptr;
+  void* dst = nullptr;
+  Index rows = 0;
+  Index row_bytes = 0;
+};
+
+struct Fill {
+  void* dst = nullptr;
+  Index n = 0;
+  double value = 0;
+};
+
+constexpr int kMaxStates = 3;      // tensors of optimizer state per parameter
+constexpr int kMaxConstants = 12;  // numbers that a rule's prepare() leaves for its update()
+
+// What all tensors of one group share during one step. The host rewrites it before each step, so a
+// recorded command always reads the present learning rate.
+struct UpdateGroup {
+  double constants[kMaxConstants] = {};  // the rule's Constants, flat
+  double gradient_scale = 1;             // -1 maximises; 1 / loss scale undoes loss scaling
+  double clip_value = kInfinity;         // gradients are limited to [-clip_value, clip_value]
+  double l2 = 0;                         // coupled weight decay: g += l2 * p
+  double l1 = 0;                         // g += l1 * sign(p)
+  double shrink = 0;                     // decoupled weight decay: p -= shrink * p, shrink = lr * decay
+  double ema_decay = 0;                  // ema = ema_decay * ema + (1 - ema_decay) * p
+};
+
+// One tensor (or several adjacent ones that share a group) as the optimizer sees it.
+struct UpdateTensor {
+  void* parameter = nullptr;
+  void* gradient = nullptr;
+  void* state[kMaxStates] = {};
+  void* ema = nullptr;  // null: no average is kept
+  Index n = 0;
+  int32_t group = 0;
+};
+
+// coefficients[i] = min(1, max_norm / (norm_i + 1e-6)), the norm of gradient_scale * gradient, of
+// each tensor alone or of all together. A norm that is not finite gives a coefficient that is not
+// finite, so that the update shows it instead of hiding it.
+struct ClipCoefficient {
+  const UpdateTensor* tensors = nullptr;
+  Index n_tensors = 0;
+  const UpdateGroup* groups = nullptr;
+  double max_norm = 0;
+  bool global = true;              // one coefficient for all, else one per tensor
+  double* coefficients = nullptr;  // one, or one per tensor
+  double* norm = nullptr;          // where given: the global norm, for the log
+};
+
+// One pass over all parameters: clip, decay, update, average, clear the gradient.
+struct OptimizerStep {
+  int32_t rule = 0;  // place in rules::Optimizers
+  const UpdateTensor* tensors = nullptr;
+  Index n_tensors = 0;
+  const UpdateGroup* groups = nullptr;
+  const double* coefficients = nullptr;  // of ClipCoefficient, or null
+  bool coefficient_per_tensor = false;
+  bool clear_gradient = false;
+};
+
+// Every operation. A backend implements each for every dtype, or refuses it by name.
+using Operations =
+    TypeList<DenseForward, DenseBackwardInput, DenseBackwardWeights, Elementary, ActivationForward,
+             ActivationBackward, SoftmaxForward, SoftmaxBackward, Loss, Accuracy, Sum, Dropout,
+             BatchNormForward, BatchNormBackward, LayerNormForward, LayerNormBackward, CopyRows,
+             GatherRows, Fill, ClipCoefficient, OptimizerStep>;
+
+template <class T, class List>
+struct PlaceIn;
+template <class T, class... Rest>
+struct PlaceIn<T, TypeList<T, Rest...>> {
+  static constexpr int value = 0;
+};
+template <class T, class First, class... Rest>
+struct PlaceIn<T, TypeList<First, Rest...>> {
+  static constexpr int value = 1 + PlaceIn<T, TypeList<Rest...>>::value;
+};
+
+// ---- commands and the backend ------------------------------------------------------------------
+
+// An operation with its arguments, as plain bytes.
+struct Command {
+  static constexpr size_t kCapacity = 320;
+  int32_t operation = 0;  // place in Operations
+  DType dtype = DType::float32;
+  alignas(8) unsigned char arguments[kCapacity] = {};
+
+  Command() = default;
+  template <class Op>
+  Command(const Op& op, DType type) : operation(PlaceIn<Op, Operations>::value), dtype(type) {
+    static_assert(sizeof(Op) <= kCapacity, "raise Command::kCapacity");
+    static_assert(__is_trivially_copyable(Op), "arguments travel as bytes");
+    __builtin_memcpy(arguments, &op, sizeof(Op));
+  }
+};
+
+// How a list of commands will run: decided once by prepare(), obeyed by execute().
+struct Schedule {
+  int threads = 1;
+  size_t workspace_bytes = 0;
+};
+
+struct Backend {
+  const char* name;
+  void* (*allocate)(size_t bytes);  // 64-byte aligned and zeroed; throws std::bad_alloc
+  void (*release)(void* memory);
+  // The answer depends on the commands and the allowed number of threads (0: the backend's own
+  // setting), never on the data.
+  Schedule (*prepare)(const Command* commands, int n, int max_threads);
+  // Runs the commands in order. Any number of callers at a time; each brings its own workspace.
+  void (*execute)(const Command* commands, int n, const Schedule& schedule, void* workspace);
+  // Copies results into host memory.
+  void (*download)(void* host, const void* device, size_t bytes);
+};
+
+}  // namespace fusednn

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/memory.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace fusednn::engine {
+
+Arena::Arena(const Backend& backend, size_t bytes)
+    : memory_(static_cast<char*>(backend.allocate(std::max<size_t>(bytes, kAlignment))),
+              Release{backend.release}),
+      bytes_(bytes) {}
+
+Layout lay_out(const std::vector<Lifetime>& lifetimes) {
+  std::vector<size_t> by_size(lifetimes.size());
+  std::iota(by_size.begin(), by_size.end(), size_t{0});
+  std::stable_sort(by_size.begin(), by_size.end(), [&](size_t a, size_t b) {
+    return lifetimes[a].bytes > lifetimes[b].bytes;
+  });
+
+  Layout layout;
+  layout.offsets.resize(lifetimes.size());
+  std::vector<size_t> placed;  // sorted by offset
+  for (const size_t now : by_size) {
+    const Lifetime& life = lifetimes[now];
+    size_t offset = 0;
+    for (const size_t other : placed) {
+      const Lifetime& theirs = lifetimes[other];
+      const bool overlap = life.first <= theirs.last && theirs.first <= life.last;
+      if (!overlap) continue;
+      if (offset + align(life.bytes) <= layout.offsets[other]) break;
+      offset = std::max(offset, layout.offsets[other] + align(theirs.bytes));
+    }
+    layout.offsets[now] = offset;
+    layout.bytes = std::max(layout.bytes, offset + align(life.bytes));
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), now,
+                                   [&](size_t a, size_t b) {
+                                     return layout.offsets[a] < layout.offsets[b];
+                                   }),
+                  now);
+  }
+  return layout;
+}
+
+}  // namespace fusednn::engine

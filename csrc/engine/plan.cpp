@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/plan.h"
+
+#include <algorithm>
+#include <climits>
+#include <map>
+#include <tuple>
+
+#include "engine/catalog.h"
+
+namespace fusednn::engine {
+namespace {
+
+// Which nodes a plan needs, which of them are only other names for another node's memory, and which
+// activations run inside the node that feeds them.
+struct Fusion {
+  std::vector<bool> needed;
+  std::vector<int> root;                    // the node whose output a node's output is
+  std::vector<ActivationSpec> activation;   // fused into a root
+  std::vector<int> readers;                 // edges, losses and wanted values that read a root
+  std::vector<int> gradient_writers;        // edges and losses that send a gradient to a root
+  std::vector<bool> learns;                 // something at or above a root is trained
+
+  Fusion(const Graph& graph, const PlanRequest& request) {
+    const int n = static_cast<int>(graph.nodes.size());
+    needed.assign(n, false);
+    root.resize(n);
+    activation.resize(n);
+    readers.assign(n, 0);
+    gradient_writers.assign(n, 0);
+    learns.assign(n, false);
+
+    std::vector<int> wanted = request.outputs;
+    for (const Criterion& loss : request.losses) wanted.push_back(loss.node);
+    for (const Criterion& metric : request.metrics) wanted.push_back(metric.node);
+    for (const int node : wanted) needed[node] = true;
+    for (int i = n - 1; i >= 0; --i) {
+      if (!needed[i]) continue;
+      for (const int input : graph.nodes[i].inputs) needed[input] = true;
+    }
+
+    for (int i = 0; i < n; ++i) {
+      const Node& node = graph.nodes[i];
+      const bool renames = node.layer && (node.layer->is_view() ||
+                                          (node.layer->only_in_training() && !request.training));
+      root[i] = renames ? root[node.inputs[0]] : i;
+    }
+    for (int i = 0; i < n; ++i) {
+      if (!needed[i] || root[i] != i) continue;
+      for (const int input : graph.nodes[i].inputs) ++readers[root[input]];
+    }
+    for (const int node : wanted) ++readers[root[node]];
+
+    std::vector<int> merged(n);  // root of a root once activations are fused
+    for (int i = 0; i < n; ++i) {
+      merged[i] = i;
+      const Node& node = graph.nodes[i];
+      if (!needed[i] || root[i] != i || !node.layer) continue;
+      const auto rule = node.layer->as_activation();
+      if (!rule) continue;
+      const int below = merged[root[node.inputs[0]]];
+      const Node& maker = graph.nodes[below];
+      const bool free = maker.layer && maker.layer->fuses_activation() &&
+                        activation[below].rule == 0 && readers[below] == 1;
+      if (!free) continue;
+      activation[below] = *rule;
+      readers[below] = readers[i];
+      merged[i] = below;
+    }
+    for (int i = 0; i < n; ++i) root[i] = merged[root[i]];
+
+    for (int i = 0; i < n; ++i) {
+      if (!needed[i] || root[i] != i) continue;
+      const Node& node = graph.nodes[i];
+      for (const int p : node.parameters) {
+        learns[i] = learns[i] || (graph.parameters[p].trainable && !node.frozen);
+      }
+      for (const int input : node.inputs) {
+        learns[i] = learns[i] || learns[root[input]];
+        ++gradient_writers[root[input]];
+      }
+    }
+    for (const Criterion& loss : request.losses) ++gradient_writers[root[loss.node]];
+  }
+};
+
+// Records every command twice: first to learn how long each buffer lives, then, with all buffers laid
+// out in one arena, to write down the addresses.
+class Compiler final : public Recorder {
+ public:
+  Compiler(const Graph& graph, const PlanRequest& request, const PlanMemory& memory, DType dtype)
+      : graph_(graph), request_(request), memory_(memory), dtype_(dtype), fusion_(graph, request) {}
+
+  Plan compile(const Backend& backend) {
+    Plan plan;
+    record_all(plan);
+    const Layout layout = lay_out(lifetimes_);
+    plan = Plan{};
+    plan.rows = request_.rows;
+    plan.arena = Arena(backend, layout.bytes);
+    base_ = plan.arena.data();
+    offsets_ = layout.offsets;
+    record_all(plan);
+    return plan;
+  }
+
+  // ---- what a layer sees ----
+  Index rows() const override { return request_.rows; }
+  bool training() const override { return request_.training; }
+  int n_inputs() const override { return static_cast<int>(node().inputs.size()); }
+  Index input_size(int i) const override { return graph_.nodes[node().inputs[i]].size; }
+  Index output_size() const override { return node().size; }
+  ConstMatrix input(int i) override { return value(node().inputs[i]); }
+  Matrix output() override { return value(now_); }
+  ActivationSpec activation() const override { return fusion_.activation[now_]; }
+  DType dtype() const override { return dtype_; }
+  uint64_t seed() const override { return request_.seed; }
+  uint32_t stream() const override { return static_cast<uint32_t>(now_); }
+  const uint64_t* step() const override { return memory_.step; }
+
+  Matrix pre_activation() override {
+    if (!request_.backward || !saves_input(now_)) return {};
+    return matrix(kPreActivation, now_, 0, node().size);
+  }
+
+  void* parameter(int i) override {
+    return memory_.parameters + bytes(graph_.parameters[node().parameters[i]].offset);
+  }
+
+  void* gradient(int i) override {
+    const Parameter& p = graph_.parameters[node().parameters[i]];
+    if (node().frozen || !p.trainable) return nullptr;
+    return memory_.gradients + bytes(p.offset);
+  }
+
+  void* keep(int key, Index n) override { return touch({kKept, now_, key}, bytes(n)); }
+
+  ConstMatrix output_gradient() override {
+    const Matrix dy = gradient_of(now_);
+    if (fusion_.activation[now_].rule != 0 && !derivative_done_[now_]) {
+      ActivationBackward op;
+      op.dy = op.dx = dy.data;
+      op.saved = saved_of(now_).data;
+      op.n = rows() * node().size;
+      op.activation = fusion_.activation[now_];
+      record(op);
+      derivative_done_[now_] = true;
+    }
+    return dy;
+  }
+
+  std::optional<InputGradient> input_gradient(int i, bool applies_derivative) override {
+    const int below = fusion_.root[node().inputs[i]];
+    if (!fusion_.learns[below]) return std::nullopt;
+    InputGradient target;
+    target.dx = gradient_of(below);
+    target.accumulate = gradient_written_[below];
+    gradient_written_[below] = true;
+    if (applies_derivative && fusion_.gradient_writers[below] == 1 &&
+        fusion_.activation[below].rule != 0) {
+      target.derivative = fusion_.activation[below];
+      target.saved = saved_of(below);
+      derivative_done_[below] = true;
+    }
+    return target;
+  }
+
+  void record_command(Command command) override { plan_->commands.push_back(command); }
+
+ private:
+  // A buffer is known by what it is for.
+  enum Purpose { kValue, kPreActivation, kKept, kGradient, kTarget, kWeight, kRowValues, kScratch };
+  using Key = std::tuple<Purpose, int, int>;
+
+  const Node& node() const { return graph_.nodes[now_]; }
+  size_t bytes(Index n) const { return static_cast<size_t>(n) * size_of(dtype_); }
+  bool saves_input(int n) const { return activations()[fusion_.activation[n].rule].saves_input; }
+
+  void* touch(const Key& key, size_t size) {
+    const auto [found, added] = buffers_.try_emplace(key, static_cast<int>(lifetimes_.size()));
+    if (added) lifetimes_.push_back({size, tick_, tick_});
+    Lifetime& life = lifetimes_[found->second];
+    life.first = std::min(life.first, tick_);
+    life.last = std::max(life.last, tick_);
+    // Before the arena exists any address will do that is not null.
+    return base_ ? base_ + offsets_[found->second] : reinterpret_cast<char*>(kAlignment);
+  }
+
+  Matrix matrix(Purpose purpose, int n, int key, Index cols) {
+    return {touch({purpose, n, key}, bytes(request_.rows * cols)), cols};
+  }
+  Matrix value(int n) { return matrix(kValue, fusion_.root[n], 0, graph_.nodes[n].size); }
+  Matrix gradient_of(int n) { return matrix(kGradient, n, 0, graph_.nodes[n].size); }
+  ConstMatrix saved_of(int n) {
+    if (saves_input(n)) return matrix(kPreActivation, n, 0, graph_.nodes[n].size);
+    return value(n);
+  }
+
+  void record_all(Plan& plan) {
+    plan_ = &plan;
+    const size_t n = graph_.nodes.size();
+    gradient_written_.assign(n, false);
+    derivative_done_.assign(n, false);
+    record_feeds();
+    for (now_ = 0; now_ < static_cast<int>(n); ++now_) {
+      ++tick_;
+      if (runs(now_) && node().layer) node().layer->forward(*this);
+    }
+    for (size_t i = 0; i < request_.losses.size(); ++i) record_loss(static_cast<int>(i));
+    for (size_t i = 0; i < request_.metrics.size(); ++i) record_metric(static_cast<int>(i));
+    if (request_.backward) {
+      for (now_ = static_cast<int>(n) - 1; now_ >= 0; --now_) {
+        ++tick_;
+        if (runs(now_) && node().layer && fusion_.learns[now_] && gradient_written_[now_]) {
+          node().layer->backward(*this);
+        }
+      }
+    }
+    tick_ = INT_MAX;
+    for (const int output : request_.outputs) plan.outputs.push_back(value(output));
+    tick_ = 0;
+  }
+
+  bool runs(int n) const { return fusion_.needed[n] && fusion_.root[n] == n; }
+
+  // Buffers that are filled from outside before the first command of the plan.
+  void record_feeds() {
+    tick_ = 0;
+    for (const int input : graph_.inputs) {
+      plan_->inputs.push_back(fusion_.needed[input] ? value(input).data : nullptr);
+    }
+    for (size_t i = 0; i < request_.targets.size(); ++i) plan_->targets.push_back(target_data(i));
+    if (request_.weighted) plan_->sample_weight = weight_data();
+  }
+
+  void* target_data(size_t i) {
+    const Feed& feed = request_.targets[i];
+    const size_t element = feed.labels ? sizeof(int32_t) : size_of(dtype_);
+    return touch({kTarget, static_cast<int>(i), 0},
+                 static_cast<size_t>(request_.rows * feed.row_elements) * element);
+  }
+  void* weight_data() { return touch({kWeight, 0, 0}, bytes(request_.rows)); }
+
+  Target target_of(const Criterion& criterion) {
+    Target target;
+    void* data = target_data(criterion.target);
+    if (criterion.labels) {
+      target.labels = static_cast<const int32_t*>(data);
+    } else {
+      target.dense = {data, request_.targets[criterion.target].row_elements};
+    }
+    return target;
+  }
+
+  Loss loss_op(const Criterion& criterion) {
+    Loss op;
+    op.rule = criterion.rule;
+    std::copy(criterion.parameters.begin(), criterion.parameters.end(), op.parameters);
+    op.x = value(criterion.node);
+    op.target = target_of(criterion);
+    op.sample_weight = request_.weighted ? weight_data() : nullptr;
+    op.values = row_values();
+    op.rows = request_.rows;
+    op.cols = graph_.nodes[criterion.node].size;
+    return op;
+  }
+
+  void* row_values() { return touch({kRowValues, tick_, 0}, bytes(request_.rows)); }
+
+  void record_sum(const void* values, size_t total) {
+    record(Sum{values, request_.rows, memory_.totals + total});
+  }
+
+  void record_loss(int i) {
+    ++tick_;
+    const Criterion& loss = request_.losses[i];
+    const int node = fusion_.root[loss.node];
+    Loss op = loss_op(loss);
+    const bool differentiate = request_.backward && fusion_.learns[node];
+    const bool second = differentiate && gradient_written_[node];
+    if (differentiate) {
+      op.scale = memory_.loss_scales + i;
+      op.gradient = second ? matrix(kScratch, node, 0, op.cols) : gradient_of(node);
+      gradient_written_[node] = true;
+    }
+    record(op);
+    if (second) record(CopyRows{op.gradient, gradient_of(node), op.rows, op.cols, true});
+    record_sum(op.values, i);
+  }
+
+  void record_metric(int i) {
+    ++tick_;
+    const Criterion& metric = request_.metrics[i];
+    const size_t total = request_.losses.size() + i;
+    if (metric.rule != Criterion::kAccuracy) {
+      const Loss op = loss_op(metric);
+      record(op);
+      record_sum(op.values, total);
+      return;
+    }
+    Accuracy op;
+    op.x = value(metric.node);
+    op.target = target_of(metric);
+    op.sample_weight = request_.weighted ? weight_data() : nullptr;
+    op.values = row_values();
+    op.threshold = metric.threshold;
+    op.rows = request_.rows;
+    op.cols = graph_.nodes[metric.node].size;
+    record(op);
+    record_sum(op.values, total);
+  }
+
+  const Graph& graph_;
+  const PlanRequest& request_;
+  const PlanMemory& memory_;
+  DType dtype_;
+  Fusion fusion_;
+
+  Plan* plan_ = nullptr;
+  int now_ = 0;    // node being recorded
+  int tick_ = 0;
+  std::vector<bool> gradient_written_;
+  std::vector<bool> derivative_done_;
+  std::map<Key, int> buffers_;
+  std::vector<Lifetime> lifetimes_;
+  std::vector<size_t> offsets_;
+  char* base_ = nullptr;  // null during the first recording
+};
+
+}  // namespace
+
+Plan compile(const Graph& graph, const PlanRequest& request, const PlanMemory& memory,
+             const Backend& backend, DType dtype) {
+  return Compiler(graph, request, memory, dtype).compile(backend);
+}
+
+}  // namespace fusednn::engine
