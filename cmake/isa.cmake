@@ -31,8 +31,8 @@ set(FUSEDNN_KERNEL_FLAGS
     -fno-exceptions
     -Wno-psabi)
 
-# fnn_add_kernels(<isa> <source>...): the object library fnn_kernels_<isa>.
-function(fnn_add_kernels isa)
+# Compiles a target for one instruction set: its flags, and its name as FNN_ISA.
+function(fnn_compile_for target isa)
   set(flags ${FUSEDNN_FLAGS_${isa}} ${FUSEDNN_KERNEL_FLAGS})
   if(CMAKE_CXX_COMPILER_FRONTEND_VARIANT STREQUAL "MSVC")
     list(TRANSFORM FUSEDNN_FLAGS_${isa} PREPEND "/clang:" OUTPUT_VARIABLE flags)
@@ -48,12 +48,16 @@ function(fnn_add_kernels isa)
       endif()
     endforeach()
   endif()
+  string(TOUPPER "${isa}" upper)
+  target_compile_definitions(${target} PRIVATE FNN_ISA=${isa} FNN_ISA_${upper}=1)
+  target_compile_options(${target} PRIVATE ${flags})
+  # Link-time optimisation could inline a kernel into code that older processors run.
+  set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+endfunction()
 
+# fnn_add_kernels(<isa> <source>...): the object library fnn_kernels_<isa>.
+function(fnn_add_kernels isa)
   add_library(fnn_kernels_${isa} OBJECT ${ARGN})
   fnn_set_up(fnn_kernels_${isa})
-  string(TOUPPER "${isa}" upper)
-  target_compile_definitions(fnn_kernels_${isa} PRIVATE FNN_ISA=${isa} FNN_ISA_${upper}=1)
-  target_compile_options(fnn_kernels_${isa} PRIVATE ${flags})
-  # Link-time optimisation could inline a kernel into code that older processors run.
-  set_target_properties(fnn_kernels_${isa} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+  fnn_compile_for(fnn_kernels_${isa} ${isa})
 endfunction()

@@ -41,6 +41,8 @@ SEAMS = {
     ("cpu", "engine/backend.h"),
     ("cpu/kernels", "engine/backend.h"),
     ("engine/registry.cpp", "cpu/backend.h"),
+    # Which instruction sets and how many threads: properties of one device, not of the engine.
+    ("bindings/bind_info.cpp", "cpu/backend.h"),
     # The catalog turns names into numbers, so it sees the lists of rules; it computes nothing.
     ("engine/catalog.cpp", "rules/activations.h"),
     ("engine/catalog.cpp", "rules/elementary.h"),

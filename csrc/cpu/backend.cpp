@@ -142,7 +142,7 @@ void walk(void* data, const Context& team) {
 
 void execute(const Command* commands, int n, const Schedule& schedule, void* workspace) {
   Work work{*isa().table, commands, n, workspace};
-  run_team(schedule.threads, &walk, &work);
+  run_team_if_it_pays(schedule.threads, &walk, &work);
 }
 
 void download(void* host, const void* device, size_t bytes) {
@@ -191,7 +191,9 @@ std::string chosen_isa() { return isa().name; }
 
 void set_isa(const std::string& name) {
   const Isa* found = find_supported(name);
-  if (found == nullptr) throw std::invalid_argument("isa='" + name + "' is unknown here; " + choices());
+  if (found == nullptr) {
+    throw std::invalid_argument("isa='" + name + "' cannot be used; " + choices());
+  }
   the_isa.store(found, std::memory_order_release);
 }
 

@@ -11,8 +11,8 @@
 
 namespace fusednn::cpu {
 
-// Its functions throw std::runtime_error if FUSEDNN_ISA names no instruction set that is compiled and
-// runs here, or if the processor runs none of those compiled.
+// Its functions throw std::runtime_error if FUSEDNN_ISA names no instruction set that is compiled
+// and runs here, or if the processor runs none of those compiled.
 const Backend& backend();
 
 // What prepare() returns, for a team whose size is given instead of chosen.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/threads.h"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -38,6 +40,14 @@ void pause_processor() {
 constexpr int kSpins = 2000;
 constexpr int kYields = 50;
 
+using Clock = std::chrono::steady_clock;
+using Nanoseconds = int64_t;
+
+Nanoseconds now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
+      .count();
+}
+
 // A number that threads wait on: first spinning, then giving way to others, then asleep.
 class alignas(64) Gate {
  public:
@@ -52,11 +62,19 @@ class alignas(64) Gate {
     }
   }
 
-  void wait_while(uint32_t old, int spins) {
+  // Returns the time that was waited beyond spinning.
+  Nanoseconds wait_while(uint32_t old, int spins) {
     for (int i = 0; i < spins; ++i) {
-      if (value() != old) return;
+      if (value() != old) return 0;
       pause_processor();
     }
+    const Nanoseconds begin = now();
+    give_way_while(old);
+    return now() - begin;
+  }
+
+ private:
+  void give_way_while(uint32_t old) {
     for (int i = 0; i < kYields; ++i) {
       if (value() != old) return;
       std::this_thread::yield();
@@ -67,7 +85,6 @@ class alignas(64) Gate {
     sleepers_.fetch_sub(1);
   }
 
- private:
   std::atomic<uint32_t> value_{0};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
@@ -85,20 +102,52 @@ class Barrier {
   void arrive_and_wait() {
     // Read first: once this thread has arrived, the others may go on and set() the next team.
     const int size = size_, spins = spins_;
-    const uint32_t now = gate_.value();
+    const uint32_t before = gate_.value();
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
       arrived_.store(0, std::memory_order_relaxed);
       gate_.advance();
-    } else {
-      gate_.wait_while(now, spins);
+    } else if (const Nanoseconds waited = gate_.wait_while(before, spins)) {
+      lost_.fetch_add(waited, std::memory_order_relaxed);
     }
   }
 
+  // What all threads together have waited for too long since the last call.
+  Nanoseconds take_lost() { return lost_.exchange(0, std::memory_order_relaxed); }
+
  private:
   Gate gate_;
+  std::atomic<Nanoseconds> lost_{0};
   alignas(64) std::atomic<int> arrived_{0};
   int size_ = 1;
   int spins_ = 0;
+};
+
+// On a machine that is busy with other work, the system now and then puts a thread of the team aside,
+// and the others wait for it at the next barrier: milliseconds, where a step takes microseconds. When
+// several regions in a row were mostly waiting, work goes on without a team for a while, at first
+// 8 ms, and up to 256 ms while trying again shows no better. Results do not depend on it.
+class Congestion {
+ public:
+  bool alone() const { return now() < until_.load(std::memory_order_relaxed); }
+
+  void report(int size, Nanoseconds duration, Nanoseconds lost) {
+    if (2 * lost < (size - 1) * duration) {
+      in_a_row_ = 0;
+      backoff_ = kLeast;
+      return;
+    }
+    // Once is no sign: the workers may have been asleep.
+    if (++in_a_row_ < 3) return;
+    in_a_row_ = 0;
+    until_.store(now() + backoff_, std::memory_order_relaxed);
+    backoff_ = std::min(2 * backoff_, kMost);
+  }
+
+ private:
+  static constexpr Nanoseconds kLeast = 8'000'000, kMost = 256'000'000;
+  std::atomic<Nanoseconds> until_{0};
+  Nanoseconds backoff_ = kLeast;
+  int in_a_row_ = 0;
 };
 
 // Workers are detached and the pool is never destroyed, so that the end of the process does not
@@ -107,6 +156,7 @@ class Pool {
  public:
   bool acquire() { return !taken_.exchange(true, std::memory_order_acquire); }
   void release() { taken_.store(false, std::memory_order_release); }
+  bool congested() const { return congestion_.alone(); }
 
   void run(int threads, TeamBody body, void* data) {
     const int size = grow(threads);
@@ -115,8 +165,10 @@ class Pool {
     body_ = body;
     data_ = data;
     size_ = size;
+    const Nanoseconds begin = now();
     for (int rank = 1; rank < size; ++rank) gates_[rank - 1]->advance();
     work(0);
+    congestion_.report(size, now() - begin, barrier_.take_lost());
   }
 
  private:
@@ -171,6 +223,7 @@ class Pool {
 
   std::atomic<bool> taken_{false};
   Barrier barrier_;
+  Congestion congestion_;
   std::vector<std::unique_ptr<Gate>> gates_;  // one per worker, which waits on it
   int workers_ = 0;
   TeamBody body_ = nullptr;
@@ -225,6 +278,10 @@ void run_team(int threads, TeamBody body, void* data) {
     }
   }
   body(data, Context{});
+}
+
+void run_team_if_it_pays(int threads, TeamBody body, void* data) {
+  run_team(threads > 1 && pool().congested() ? 1 : threads, body, data);
 }
 
 }  // namespace fusednn::cpu

@@ -15,5 +15,7 @@ void set_num_threads(int threads);  // std::invalid_argument unless 1 <= threads
 // Returns when all of the team have returned from body, which must not throw.
 using TeamBody = void (*)(void* data, const Context& context);
 void run_team(int threads, TeamBody body, void* data);
+// The same, but with a team of one while the machine is too busy for teams.
+void run_team_if_it_pays(int threads, TeamBody body, void* data);
 
 }  // namespace fusednn::cpu

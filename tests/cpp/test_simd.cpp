@@ -256,8 +256,8 @@ const std::vector<Function<float>>& functions<float>() {
   using V = Vec<float>;
   using Wide = double;
   static const std::vector<Function<float>> list{
-      FUNCTION(exp, 1.05), FUNCTION(expm1, 1.35), FUNCTION(log, 0.9), FUNCTION(log1p, 1.6),
-      FUNCTION(tanh, 1.5), FUNCTION(erf, 1.25), FUNCTION(sqrt, 0.5000001)};
+      FUNCTION(exp, 1.1), FUNCTION(expm1, 1.35), FUNCTION(log, 0.9), FUNCTION(log1p, 1.65),
+      FUNCTION(tanh, 1.55), FUNCTION(erf, 1.3), FUNCTION(sqrt, 0.5000001)};
   return list;
 }
 
@@ -266,8 +266,8 @@ const std::vector<Function<double>>& functions<double>() {
   using V = Vec<double>;
   using Wide = long double;
   static const std::vector<Function<double>> list{
-      FUNCTION(exp, 1.05), FUNCTION(expm1, 1.6), FUNCTION(log, 0.9), FUNCTION(log1p, 1.6),
-      FUNCTION(tanh, 1.6), FUNCTION(erf, 1.5), FUNCTION(sqrt, 0.501)};
+      FUNCTION(exp, 1.1), FUNCTION(expm1, 1.6), FUNCTION(log, 0.9), FUNCTION(log1p, 1.6),
+      FUNCTION(tanh, 1.6), FUNCTION(erf, 1.6), FUNCTION(sqrt, 0.501)};
   return list;
 }
 
@@ -430,9 +430,22 @@ void test_type() {
   test_edges<T>();
 }
 
+// Whether this processor has the instructions the file is compiled for.
+bool supported() {
+#if defined(__AVX512F__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#elif defined(__AVX2__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return true;
+#endif
+}
+
 }  // namespace
 
 int main() {
+  if (!supported()) return 77;  // what ctest is told to call a skipped test
   const char* setting = std::getenv("FNN_SIMD_STEP");
   const uint64_t step = setting != nullptr ? std::strtoull(setting, nullptr, 10) : 97;
   if (step == 0) {

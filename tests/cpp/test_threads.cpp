@@ -11,7 +11,17 @@
 
 #include "cpu/backend.h"
 
-#if !defined(_WIN32)
+// The thread sanitizer refuses threads in a forked child.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FNN_NO_FORK 1
+#endif
+#endif
+#if defined(_WIN32) || defined(__SANITIZE_THREAD__)
+#define FNN_NO_FORK 1
+#endif
+
+#if !defined(FNN_NO_FORK)
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -115,7 +125,7 @@ void sleepers_wake() {
 }
 
 void forked_child() {
-#if !defined(_WIN32)
+#if !defined(FNN_NO_FORK)
   run_round(4);
   const pid_t child = fork();
   check(child >= 0, "fork");

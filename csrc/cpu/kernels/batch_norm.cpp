@@ -63,11 +63,13 @@ size_t workspace_bytes(Index rows, Index cols) {
   return sizeof(T) * static_cast<size_t>(2 * (Tiles(rows, cols).chunks + 1) * cols);
 }
 
-// Mean and squared deviations of the columns of one tile. Two passes, the second one from the cache:
-// exact to rounding whatever the mean.
+// Mean and squared deviations of the columns of one tile, in two passes of which the second one finds
+// the tile in the cache. The means are those of x minus the first row of the matrix: small numbers
+// keep their digits in a sum, and no row is further from the mean than sqrt(rows) deviations.
 template <class T>
 FNN_HD void summarise(const BatchNormForward& op, const Tile& tile, T* mean, T* squares) {
   using V = Vec<T>;
+  const T* shift = row_of<T>(op.x, 0);
   for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
     V(0).store(mean + j, lanes);
     V(0).store(squares + j, lanes);
@@ -75,7 +77,8 @@ FNN_HD void summarise(const BatchNormForward& op, const Tile& tile, T* mean, T* 
   for (Index i = tile.first_row; i < tile.end_row; ++i) {
     const T* x = row_of<T>(op.x, i);
     for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-      (V::load(mean + j, lanes) + V::load(x + j, lanes)).store(mean + j, lanes);
+      const V d = V::load(x + j, lanes) - V::load(shift + j, lanes);
+      (V::load(mean + j, lanes) + d).store(mean + j, lanes);
     });
   }
   const V n(double(tile.end_row - tile.first_row));
@@ -85,7 +88,7 @@ FNN_HD void summarise(const BatchNormForward& op, const Tile& tile, T* mean, T* 
   for (Index i = tile.first_row; i < tile.end_row; ++i) {
     const T* x = row_of<T>(op.x, i);
     for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-      const V d = V::load(x + j, lanes) - V::load(mean + j, lanes);
+      const V d = (V::load(x + j, lanes) - V::load(shift + j, lanes)) - V::load(mean + j, lanes);
       fma(d, d, V::load(squares + j, lanes)).store(squares + j, lanes);
     });
   }
@@ -122,10 +125,11 @@ FNN_HD void finish_columns(const BatchNormForward& op, const Tiles& tiles, const
       const rules::Moments<V> all = merge_chunks<V>(tiles, work, j, lanes);
       const V variance = all.squares / n;
       inverse = rules::inverse_deviation(variance, eps);
-      all.mean.store(static_cast<T*>(op.mean) + j, lanes);
+      const V mean = V::load(row_of<T>(op.x, 0) + j, lanes) + all.mean;
+      mean.store(static_cast<T*>(op.mean) + j, lanes);
       inverse.store(static_cast<T*>(op.inverse_deviation) + j, lanes);
       if (running_mean) {
-        rules::lerp(V::load(running_mean + j, lanes), all.mean, momentum)
+        rules::lerp(V::load(running_mean + j, lanes), mean, momentum)
             .store(running_mean + j, lanes);
       }
       if (running_variance) {
@@ -244,13 +248,13 @@ void run(const BatchNormBackward& op, const Context& context) {
 template <class T>
 Demand demand(const BatchNormForward& op, int) {
   const double streams = op.training ? 3 : 2;
-  return {0.05 * streams * sizeof(T) * double(op.rows * op.cols) + 3.0 * double(op.cols),
+  return {200 + 0.025 * streams * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
           workspace_bytes<T>(op.rows, op.cols)};
 }
 
 template <class T>
 Demand demand(const BatchNormBackward& op, int) {
-  return {0.2 * sizeof(T) * double(op.rows * op.cols) + 3.0 * double(op.cols),
+  return {200 + 0.1 * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
           workspace_bytes<T>(op.rows, op.cols)};
 }
 

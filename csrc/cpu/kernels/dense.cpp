@@ -29,20 +29,30 @@ struct RuleLanes {
   }
 };
 
+// Calls step(i, j, lanes) for each vector of a block; a row's last one may have fewer lanes. Full
+// vectors apart from the rest, so that the compiler knows them to be full.
+template <class T, class Step>
+FNN_HD void for_each_vector(const Finished<T>& block, Step step) {
+  constexpr int size = Vec<T>::size;
+  const Index full = block.cols / size * size;
+  const int rest = static_cast<int>(block.cols - full);
+  for (Index i = 0; i < block.rows; ++i) {
+    for (Index j = 0; j < full; j += size) step(i, j, size);
+    if (rest > 0) step(i, full, rest);
+  }
+}
+
 // out = activation(product)
 template <class T, class Rule>
 void finish_forward(const void* state, const Finished<T>& block) {
   using W = Vec<T>;
   const auto& e = *static_cast<const Epilogue<T>*>(state);
   const RuleLanes<T> rule(e);
-  for (Index i = 0; i < block.rows; ++i) {
-    const T* z = block.product + i * block.stride;
-    T* y = e.out + (block.row + i) * e.out_stride + block.col;
-    for (Index j = 0; j < block.cols; j += W::size) {
-      const int lanes = static_cast<int>(block.cols - j < W::size ? block.cols - j : W::size);
-      Rule::forward(W::load(z + j, lanes), rule.parameters).store(y + j, lanes);
-    }
-  }
+  T* out = e.out + block.row * e.out_stride + block.col;
+  for_each_vector(block, [&](Index i, Index j, int lanes) __attribute__((always_inline)) {
+    const W z = W::load(block.product + i * block.stride + j, lanes);
+    Rule::forward(z, rule.parameters).store(out + i * e.out_stride + j, lanes);
+  });
 }
 
 // out (+)= product * activation'(saved)
@@ -51,17 +61,15 @@ void finish_derivative(const void* state, const Finished<T>& block) {
   using W = Vec<T>;
   const auto& e = *static_cast<const Epilogue<T>*>(state);
   const RuleLanes<T> rule(e);
-  for (Index i = 0; i < block.rows; ++i) {
-    const T* dx = block.product + i * block.stride;
-    const T* saved = e.saved + (block.row + i) * e.saved_stride + block.col;
-    T* out = e.out + (block.row + i) * e.out_stride + block.col;
-    for (Index j = 0; j < block.cols; j += W::size) {
-      const int lanes = static_cast<int>(block.cols - j < W::size ? block.cols - j : W::size);
-      W g = W::load(dx + j, lanes) * Rule::derivative(W::load(saved + j, lanes), rule.parameters);
-      if (e.accumulate) g = W::load(out + j, lanes) + g;
-      g.store(out + j, lanes);
-    }
-  }
+  const T* saved = e.saved + block.row * e.saved_stride + block.col;
+  T* out = e.out + block.row * e.out_stride + block.col;
+  for_each_vector(block, [&](Index i, Index j, int lanes) __attribute__((always_inline)) {
+    const W kept = W::load(saved + i * e.saved_stride + j, lanes);
+    const W slope = Rule::derivative(kept, rule.parameters);
+    W g = W::load(block.product + i * block.stride + j, lanes) * slope;
+    if (e.accumulate) g = W::load(out + i * e.out_stride + j, lanes) + g;
+    g.store(out + i * e.out_stride + j, lanes);
+  });
 }
 
 template <class T>
@@ -77,7 +85,8 @@ struct FinishTable<T, TypeList<Rules...>> {
   static constexpr Finish<T> of[] = {{&finish_forward<T, Rules>, &finish_derivative<T, Rules>}...};
 };
 
-constexpr int kLinear = 0;
+constexpr int kLinear = PlaceIn<rules::Linear, rules::Activations>::value;
+constexpr int kRelu = PlaceIn<rules::Relu, rules::Activations>::value;
 
 template <class T>
 void set_parameters(Epilogue<T>& e, const ActivationSpec& activation) {
@@ -108,7 +117,9 @@ Product<T> product_of(const DenseForward& op, Epilogue<T>& e) {
   const Matrix sum = op.z.data != nullptr ? op.z : op.y;
   p.c = typed<T>(sum.data);
   p.c_row = sum.stride;
-  if (op.activation.rule != kLinear || op.z.data != nullptr) {
+  if (op.activation.rule == kRelu && op.z.data == nullptr) {
+    p.relu = true;
+  } else if (op.activation.rule != kLinear || op.z.data != nullptr) {
     e.out = typed<T>(op.y.data);
     e.out_stride = op.y.stride;
     set_parameters(e, op.activation);
@@ -132,7 +143,10 @@ Product<T> product_of(const DenseBackwardInput& op, Epilogue<T>& e) {
   p.c = typed<T>(op.dx.data);
   p.c_row = op.dx.stride;
   p.accumulate = op.accumulate;
-  if (op.activation.rule != kLinear) {
+  if (op.activation.rule == kRelu && !op.accumulate) {
+    p.relu_saved = typed<T>(op.saved.data);
+    p.saved_row = op.saved.stride;
+  } else if (op.activation.rule != kLinear) {
     e.out = p.c;
     e.out_stride = p.c_row;
     e.saved = typed<T>(op.saved.data);

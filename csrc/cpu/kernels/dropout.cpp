@@ -63,7 +63,7 @@ void run(const Dropout& op, const Context& context) {
 
 template <class T>
 Demand demand(const Dropout& op, int) {
-  return {(0.6 + 0.1 * sizeof(T)) * double(op.n), 0};
+  return {(0.4 + 0.05 * sizeof(T)) * double(op.n), 0};
 }
 
 template void run<float>(const Dropout&, const Context&);

@@ -17,11 +17,12 @@ constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
 constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
-// A chunk of a panel of b should fill about half of a first-level cache of 48 KiB (processors with
-// AVX-512) or 32 KiB.
-constexpr Index kChunk = vector_bytes == 64 ? 256 : 384;
+// Long enough that going through c once more per chunk costs little. A chunk of a panel of b streams
+// from the second-level cache on processors with AVX-512 and fits into the first elsewhere.
+constexpr Index kChunk = vector_bytes == 64 ? 512 : 384;
 constexpr Index kBlockBytes = 512 << 10;  // of a, half of a second-level cache
-constexpr Index kSlabChunks = 8;          // chunks of k for which rows of a are packed at a time
+constexpr Index kSlabChunks = 2;          // chunks of k for which rows of a are packed at a time
+constexpr Index kLittleDepth = 8;
 constexpr Index kMaxBlockRows = 144;
 constexpr Index kMaxBlockTiles = kMaxBlockRows / kTileRows;
 constexpr Index kPackedBytesA = 4 << 20;  // together they fit into a third-level cache
@@ -30,7 +31,7 @@ constexpr Index kStackBytes = 16 << 10;  // a panel of b this small is packed on
 constexpr Index kAlign = 64;
 
 // Sums over a long k with few elements of c are cut into parts that threads compute side by side.
-constexpr Index kPartChunks = 4;
+constexpr Index kPartChunks = 2;
 constexpr Index kMaxParts = 16;
 constexpr Index kFewTiles = 8;
 
@@ -93,6 +94,8 @@ struct Plan {
            ceil_div(rows.pieces, block_tiles) * panels < 32) {
       block_tiles /= 2;
     }
+    // Hardly more than writing c: then along its rows, which is the order in memory.
+    if (p.k <= kLittleDepth && p.b_col == 1) block_tiles = 1;
     blocks = Split(rows.pieces, ceil_div(rows.pieces, block_tiles));
     round_blocks = blocks.pieces;
     if (parts > 1 || work == 0) {
@@ -192,6 +195,7 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
   tile.a_stride = p.a_row == 1 ? p.a_k : p.a_row;
   tile.b_stride = item.b.stride;
   tile.c_stride = apart ? plan.width : p.c_row;
+  tile.saved_stride = p.saved_row;
   tile.lanes = cols - (vectors - 1) * Vec<T>::size;
 
   for (Index chunk = item.first_chunk; chunk < item.end_chunk; ++chunk) {
@@ -202,6 +206,7 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
     tile.b = item.b.data + (k - k0) * item.b.stride;
     tile.bias = last && p.bias != nullptr ? p.bias + col : nullptr;
     tile.add = apart ? chunk > 0 : add;
+    tile.relu = last && p.relu;
     if (item.column_sums != nullptr) {
       add_column_sums(item, {tile.b, tile.b_stride}, tile.k, cols, add);
     }
@@ -215,6 +220,9 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
         tile.a = p.a + row * p.a_row + k * p.a_k;
       }
       tile.c = apart ? scratch + (row - block_row) * plan.width : item.c + row * p.c_row + col;
+      if (last && p.relu_saved != nullptr) {
+        tile.relu_saved = p.relu_saved + row * p.saved_row + col;
+      }
       const bool adjacent = item.packed_a != nullptr || p.a_row == 1;
       kTiles<T>.of[adjacent][height - 1][vectors - 1](tile);
       if (last && p.finish != nullptr) {
@@ -226,7 +234,8 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
 
 // Columns [col, col + cols) of b from k0 on, `depth` deep, with rows of plan.width elements.
 template <class T>
-void pack_panel(const Product<T>& p, const Plan<T>& plan, Index panel, Index k0, Index depth, T* dst) {
+void pack_panel(const Product<T>& p, const Plan<T>& plan, Index panel, Index k0, Index depth,
+                T* dst) {
   const Index col = panel * plan.width;
   const Index cols = smaller(plan.width, p.n - col);
   const T* b = p.b + k0 * p.b_k + col * p.b_col;
@@ -237,14 +246,33 @@ void pack_panel(const Product<T>& p, const Plan<T>& plan, Index panel, Index k0,
   }
 }
 
-// The rows of a tile, its height innermost.
+// The rows of some tiles, tile after tile, the height of a tile innermost.
 template <class T>
-void pack_rows(const Product<T>& p, Index row, Index height, Index k0, Index depth, T* dst) {
-  const T* a = p.a + row * p.a_row + k0 * p.a_k;
-  if (p.a_row == 1) {
-    pack_straight<T>({a, p.a_k}, depth, height, dst, height, false);
-  } else {
-    pack_transposed<T>({a, p.a_row}, height, depth, dst, height, false);
+void pack_tiles(const Product<T>& p, const Plan<T>& plan, Range tiles, Index k0, Index depth,
+                T* dst) {
+  const Index row0 = plan.row(tiles.begin);
+  const T* a = p.a + row0 * p.a_row + k0 * p.a_k;
+  if (p.a_row != 1) {
+    for (Index t = tiles.begin; t < tiles.end; ++t) {
+      const Index row = plan.row(t) - row0, height = plan.rows.length(t);
+      T* to = dst + row * depth;
+      pack_transposed<T>({a + row * p.a_row, p.a_row}, height, depth, to, height, false);
+    }
+    return;
+  }
+  // Several tiles at a time, so that whole lines of a are read while they are in cache.
+  constexpr Index kTogether = 8;
+  constexpr Index kDepth = 32;
+  for (Index first = tiles.begin; first < tiles.end; first += kTogether) {
+    const Index end = smaller(first + kTogether, tiles.end);
+    for (Index k = 0; k < depth; k += kDepth) {
+      const Index some = smaller(kDepth, depth - k);
+      for (Index t = first; t < end; ++t) {
+        const Index row = plan.row(t) - row0, height = plan.rows.length(t);
+        pack_straight<T>({a + row + k * p.a_k, p.a_k}, some, height, dst + row * depth + k * height,
+                         height, false);
+      }
+    }
   }
 }
 
@@ -285,9 +313,9 @@ void run_slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Cont
       if (plan.pack_a) {
         const Index tile0 = plan.blocks.begin(block0);
         const Range mine = cpu::share(plan.blocks.begin(block0 + blocks) - tile0, context);
-        for (Index t = tile0 + mine.begin; t < tile0 + mine.end; ++t) {
-          const Index row = plan.row(t);
-          pack_rows(p, row, plan.rows.length(t), k0, depth, packed_a + (row - row0) * depth);
+        const Range tiles{tile0 + mine.begin, tile0 + mine.end};
+        if (tiles.begin < tiles.end) {
+          pack_tiles(p, plan, tiles, k0, depth, packed_a + (plan.row(tiles.begin) - row0) * depth);
         }
       }
       const bool shared = plan.pack_a || plan.pack_b == PackB::at_once;
@@ -301,7 +329,9 @@ void run_slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Cont
         if (plan.pack_a) {
           item.packed_a = packed_a + (plan.row(plan.blocks.begin(block)) - row0) * depth;
         }
-        if (plan.pack_b == PackB::at_once) item.b = {packed_b + panel * plan.packed_panel(), plan.width};
+        if (plan.pack_b == PackB::at_once) {
+          item.b = {packed_b + panel * plan.packed_panel(), plan.width};
+        }
         if (p.column_sums != nullptr && block == 0) {
           item.column_sums = p.column_sums + item.panel * plan.width;
         }

@@ -39,6 +39,11 @@ struct Product {
   const T* bias = nullptr;   // added to every row
   T* column_sums = nullptr;  // where given: the sums over k of b, accumulated like c
 
+  // relu in place of a finish of its own: c = relu(sum), or c = sum * relu'(relu_saved).
+  bool relu = false;
+  const T* relu_saved = nullptr;
+  Index saved_row = 0;
+
   // Called once for every block of c. With `accumulate` the block is not in c: finish puts it there.
   void (*finish)(const void* state, const Finished<T>& block) = nullptr;
   const void* state = nullptr;

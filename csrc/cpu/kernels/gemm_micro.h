@@ -4,6 +4,8 @@
 #pragma once
 
 #include "cpu/kernels/simd.h"
+#include "cpu/kernels/simd_math.h"
+#include "rules/activations.h"
 
 namespace fusednn::FNN_ISA {
 
@@ -49,6 +51,11 @@ struct Tile {
   const T* bias;  // null: none
   int lanes;      // in the last vector
   bool add;       // to what c holds
+
+  // The commonest activation and its derivative are applied while the tile is in registers.
+  bool relu = false;
+  const T* relu_saved = nullptr;  // null: no derivative
+  Index saved_stride = 0;
 };
 
 template <class T, int R, int V, bool AdjacentRows>
@@ -104,6 +111,24 @@ void compute_tile(const Tile<T>& tile) {
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + bias[v];
+    }
+  }
+  if (tile.relu) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sum[r][v] = rules::Relu::forward<W>(sum[r][v], nullptr);
+    }
+  }
+  if (tile.relu_saved != nullptr) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const T* saved = tile.relu_saved + r * tile.saved_stride;
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) {
+        const W y = W::load(saved + v * W::size, v < V - 1 ? W::size : lanes);
+        sum[r][v] = sum[r][v] * rules::Relu::derivative<W>(y, nullptr);
+      }
     }
   }
 #pragma GCC unroll 16

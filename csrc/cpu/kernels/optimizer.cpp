@@ -127,11 +127,16 @@ struct Work {
     for (int i = 0; i < Rule::n_states; ++i) state[i] = static_cast<T*>(t.state[i]) + piece.begin;
   }
 
+  // GCC warns of a loop that never runs, which a rule without state would have here.
   FNN_HD void load_states(Index i, int lanes, V* s) const {
-    for (int k = 0; k < Rule::n_states; ++k) s[k] = V::load(state[k] + i, lanes);
+    if constexpr (Rule::n_states > 0) {
+      for (int k = 0; k < Rule::n_states; ++k) s[k] = V::load(state[k] + i, lanes);
+    }
   }
   FNN_HD void store_states(Index i, int lanes, const V* s) const {
-    for (int k = 0; k < Rule::n_states; ++k) s[k].store(state[k] + i, lanes);
+    if constexpr (Rule::n_states > 0) {
+      for (int k = 0; k < Rule::n_states; ++k) s[k].store(state[k] + i, lanes);
+    }
   }
 
   template <bool kAll>
@@ -333,7 +338,7 @@ void run(const ClipCoefficient& op, const Context& context) {
 template <class T>
 Demand demand(const ClipCoefficient& op, int) {
   const double bytes = sizeof(T) * double(count_elements(op.tensors, op.n_tensors));
-  return {20.0 * double(op.n_tensors) + 0.04 * bytes,
+  return {100 + 20.0 * double(op.n_tensors) + 0.02 * bytes,
           sizeof(double) * size_t(count_pieces(op.tensors, op.n_tensors))};
 }
 
@@ -349,7 +354,7 @@ Demand demand(const OptimizerStep& op, int) {
   const int streams = 3 + 2 * traits.n_states + (traits.layerwise ? 3 : 0);
   const double bytes = streams * sizeof(T) * double(count_elements(op.tensors, op.n_tensors));
   const Index pieces = traits.layerwise ? count_pieces(op.tensors, op.n_tensors) : 0;
-  return {40.0 * double(op.n_tensors) + 0.025 * bytes, 2 * sizeof(double) * size_t(pieces)};
+  return {200 + 20.0 * double(op.n_tensors) + 0.012 * bytes, 2 * sizeof(double) * size_t(pieces)};
 }
 
 template void run<float>(const ClipCoefficient&, const Context&);

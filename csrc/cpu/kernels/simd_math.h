@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Elementary functions of Vec<float> and Vec<double>: exp, expm1, log, log1p, tanh, erf.
 //
-// @TABLE@
+// Largest errors seen, in units in the last place, over the whole domain, with and without fused
+// multiply-add: every 13th float and all with 1/8 <= |x| < 32; 1.2e7 doubles, random and at edges.
+// tests/cpp/test_simd.cpp fails just above them.
+//
+//                 exp    expm1  log    log1p  tanh   erf
+//   float   fma   1.04   1.30   0.85   1.59   1.52   1.14
+//           none  1.01   1.30   0.87   1.60   1.53   1.25
+//   double  fma   0.98   1.46   0.82   1.28   1.50   1.22
+//           none  0.94   1.47   0.82   1.28   1.50   1.46
 //
 // NaN gives NaN, infinities and zeros give what the mathematical limit is, odd functions (expm1 and
 // log1p too) keep the sign of zero, and subnormal arguments and results are as exact as others.
@@ -205,10 +213,10 @@ FNN_HD Vec<T> log1p(Vec<T> x) {
 }
 
 // (tanh(x) - x) / x^3 as a polynomial in x^2, for |x| <= 0.55.
-FNN_HD Vec<float> tanh_near(Vec<float> square) {  // relative to tanh(x): @e32@
+FNN_HD Vec<float> tanh_near(Vec<float> square) {  // relative to tanh(x): 2^-29.7
   return polynomial(square, -0.0062618963f, 0.02106201f, -0.053849645f, 0.13332556f, -0.33333316f);
 }
-FNN_HD Vec<double> tanh_near(Vec<double> square) {  // @e64@
+FNN_HD Vec<double> tanh_near(Vec<double> square) {  // 2^-55.5
   return polynomial(square, 5.102324439854448e-05, -0.00021030515935062573, 0.0005791388562993337,
                     -0.0014532174396630975, 0.0035917198515489934, -0.008863194525755088,
                     0.02186948597667371, -0.053968253876173024, 0.13333333333168948,
