@@ -118,7 +118,9 @@ Schedule prepare(const Command* commands, int n, int max_threads) {
 
   const int most = max_threads > 0 ? std::min(max_threads, kMaxThreads) : num_threads();
   const double worth = std::clamp(total / kNanosecondsPerThread, 1.0, 1.0 * most);
-  return prepare_for_team(commands, n, static_cast<int>(worth));
+  Schedule schedule = prepare_for_team(commands, n, static_cast<int>(worth));
+  schedule.nanoseconds = total;
+  return schedule;
 }
 
 struct Work {
@@ -188,6 +190,8 @@ std::vector<std::string> supported_isas() {
 }
 
 std::string chosen_isa() { return isa().name; }
+
+const KernelTable& chosen_kernels() { return *isa().table; }
 
 void set_isa(const std::string& name) {
   const Isa* found = find_supported(name);

@@ -26,5 +26,8 @@ std::vector<std::string> supported_isas();
 std::string chosen_isa();
 // Changes it for all that runs from now on; std::invalid_argument unless it is supported.
 void set_isa(const std::string& name);
+// Its kernels.
+struct KernelTable;
+const KernelTable& chosen_kernels();
 
 }  // namespace fusednn::cpu

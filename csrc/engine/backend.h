@@ -324,6 +324,7 @@ struct Command {
 
 // How a list of commands will run: decided once by prepare(), obeyed by execute().
 struct Schedule {
+  double nanoseconds = 0;  // rough time of one thread
   int threads = 1;
   size_t workspace_bytes = 0;
 };

@@ -71,8 +71,14 @@ std::string to_string(const Shape& shape) {
 }
 
 Index size_of(const Shape& shape) {
+  // Far more than any memory holds, and far less than what overflows when multiplied by rows or bytes.
+  constexpr Index kMost = Index{1} << 48;
   Index size = 1;
-  for (const Index dimension : shape) size *= dimension;
+  for (const Index dimension : shape) {
+    if (__builtin_mul_overflow(size, dimension, &size) || size > kMost) {
+      throw std::invalid_argument("shape " + to_string(shape) + " has too many elements");
+    }
+  }
   return size;
 }
 

@@ -9,13 +9,53 @@
 
 namespace fusednn::engine {
 
+namespace {
+
+// Commands that run without a look at the watcher.
+struct Piece {
+  int first, n;
+  Schedule schedule;
+};
+
+// A step longer than this runs in pieces, so that Ctrl-C need not wait for its end.
+constexpr double kPieceNanoseconds = 50e6;
+
+// The update, from command `update` on, is a piece of its own where there are several.
+std::vector<Piece> cut(const Backend& backend, const std::vector<Command>& commands, int update,
+                       int max_threads) {
+  const auto piece = [&](int first, int end) {
+    return Piece{first, end - first,
+                 backend.prepare(commands.data() + first, end - first, max_threads)};
+  };
+  const int n = static_cast<int>(commands.size());
+  const Piece whole = piece(0, n);
+  if (whole.schedule.nanoseconds <= kPieceNanoseconds) return {whole};
+  std::vector<Piece> pieces;
+  int first = 0;
+  double sum = 0;
+  for (int i = 0; i < n; ++i) {
+    const double each = backend.prepare(&commands[i], 1, max_threads).nanoseconds;
+    if (i > first && (i == update || (i < update && sum + each > kPieceNanoseconds))) {
+      pieces.push_back(piece(first, i));
+      first = i;
+      sum = 0;
+    }
+    sum += each;
+  }
+  pieces.push_back(piece(first, n));
+  return pieces;
+}
+
+}  // namespace
+
 // A plan with its feeding and updating commands around it, ready to run.
 struct Network::Program {
   Mode mode;
   PlanRequest request;
   Plan plan;
   std::vector<Command> commands;
-  Schedule schedule;
+  int update = 0;  // the first command that changes parameters; commands.size() when none does
+  std::vector<Piece> pieces;
   Arena workspace;
 };
 
@@ -179,27 +219,39 @@ void Network::attach(Program& program, const Dataset& data, const RunOptions& op
   }
   if (plan.sample_weight) gather(data.sample_weight, plan.sample_weight, element);
   commands.insert(commands.end(), plan.commands.begin(), plan.commands.end());
+  program.update = static_cast<int>(commands.size());
   if (program.mode == Mode::train) {
     for (const Command& command : optimizer_->commands()) commands.push_back(command);
   }
-  program.schedule = backend_.prepare(commands.data(), static_cast<int>(commands.size()),
-                                      options.max_threads);
-  if (program.workspace.size() < program.schedule.workspace_bytes) {
-    program.workspace = Arena(backend_, program.schedule.workspace_bytes);
+  program.pieces = cut(backend_, commands, program.update, options.max_threads);
+  size_t workspace_bytes = 0;
+  for (const Piece& piece : program.pieces) {
+    workspace_bytes = std::max(workspace_bytes, piece.schedule.workspace_bytes);
+  }
+  if (program.workspace.size() < workspace_bytes) {
+    program.workspace = Arena(backend_, workspace_bytes);
   }
 }
 
-void Network::run_batch(Program& program, Index first) {
+// False when `go_on`, which is asked between pieces, stopped a batch before its update. Trained
+// parameters, optimizer and step count are then as before the batch (running statistics have moved).
+bool Network::run_batch(Program& program, Index first, const std::function<bool()>& go_on) {
   clock_->first = first;
   for (size_t i = 0; i < losses_.size(); ++i) {
     clock_->loss_scales[i] = losses_[i].weight / static_cast<double>(program.plan.rows);
   }
-  if (program.mode == Mode::train) {
-    ++clock_->step;
-    optimizer_->prepare_step();
+  const bool updates = program.mode == Mode::train;
+  if (updates) ++clock_->step;
+  for (const Piece& piece : program.pieces) {
+    if (piece.first > 0 && !go_on()) {
+      if (updates) --clock_->step;
+      return false;
+    }
+    if (updates && piece.first + piece.n > program.update) optimizer_->prepare_step();
+    backend_.execute(program.commands.data() + piece.first, piece.n, piece.schedule,
+                     program.workspace.data());
   }
-  backend_.execute(program.commands.data(), static_cast<int>(program.commands.size()),
-                   program.schedule, program.workspace.data());
+  return true;
 }
 
 EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& options,
@@ -230,9 +282,15 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
     std::copy_n(clock_->totals.begin() + static_cast<Index>(losses_.size()), metrics_.size(),
                 report.metrics.begin());
   };
-  while (report.rows < data.rows) {
+  const std::function<bool()> go_on = [&] {
+    if (!options.watcher.look || Time::now() - looked < interval) return true;
+    report.stopped = !options.watcher.look(report);
+    looked = Time::now();
+    return !report.stopped;
+  };
+  while (report.rows < data.rows && !report.stopped) {
     Program& now = data.rows - report.rows >= batch ? full : *last;
-    run_batch(now, report.rows);
+    if (!run_batch(now, report.rows, go_on)) return report;
     for (size_t i = 0; i < outputs.size(); ++i) {
       const size_t row_bytes = static_cast<size_t>(graph_.nodes[nodes[i]].size) * size_of(dtype_);
       backend_.download(static_cast<char*>(outputs[i]) + static_cast<size_t>(report.rows) * row_bytes,
@@ -240,16 +298,9 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
     }
     report.rows += now.plan.rows;
     ++report.steps;
-    if (options.watcher.look && Time::now() - looked >= interval) {
-      update();
-      if (!options.watcher.look(report)) {
-        report.stopped = true;
-        break;
-      }
-      looked = Time::now();
-    }
+    update();
+    go_on();
   }
-  update();
   return report;
 }
 

@@ -41,7 +41,8 @@ struct EpochReport {
   bool stopped = false;           // the watcher asked to stop
 };
 
-// Called between steps, at most every `interval` seconds; false stops after the present step.
+// Called between steps, and within those that take longer than 50 ms, at most every `interval` seconds.
+// False stops; a step that has not reached its update is then as if it had not begun.
 struct Watcher {
   std::function<bool(const EpochReport&)> look;
   double interval = 0.05;
@@ -100,7 +101,7 @@ class Network {
   PlanRequest request(Mode mode, Index rows, bool weighted, const std::vector<int>& outputs) const;
   Program& program(Mode mode, const PlanRequest& request);
   void attach(Program& program, const Dataset& data, const RunOptions& options);
-  void run_batch(Program& program, Index first);
+  bool run_batch(Program& program, Index first, const std::function<bool()>& go_on);
   EpochReport run(Mode mode, const Dataset& data, const RunOptions& options,
                   const std::vector<int>& nodes, const std::vector<void*>& outputs);
 

@@ -325,8 +325,24 @@ struct Exponential {
   }
 };
 
+// y = log(1 / (1 + exp(-x))) = min(x, 0) - log(1 + exp(-|x|)), y' = 1 - exp(y). y tells where x lies.
+struct LogSigmoid {
+  static constexpr char name[] = "log_sigmoid";
+  static constexpr Parameters<0> parameters{};
+  static constexpr Saves saves = Saves::output;
+  template <class V>
+  FNN_HD static V forward(V x, const V*) {
+    return min(V(0), x) - log1p(exp(-abs(x)));
+  }
+  template <class V>
+  FNN_HD static V derivative(V y, const V*) {
+    return -expm1(y);
+  }
+};
+
 // An activation is named by its place here. Linear comes first: place 0 means none.
 using Activations = TypeList<Linear, Relu, LeakyRelu, Elu, Selu, Gelu, GeluTanh, Silu, Sigmoid,
-                             HardSigmoid, Tanh, Softplus, Softsign, Mish, Relu6, HardSwish, Exponential>;
+                             HardSigmoid, Tanh, Softplus, Softsign, Mish, Relu6, HardSwish, Exponential,
+                             LogSigmoid>;
 
 }  // namespace fusednn::rules

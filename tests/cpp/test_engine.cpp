@@ -21,23 +21,24 @@ using namespace fusednn::engine;
 
 // ---- counting allocations ----------------------------------------------------------------------
 
+// Not inlined, or GCC sees malloc and free behind new and delete and warns that they do not match.
 static std::atomic<long> allocations{0};
 
-void* operator new(size_t bytes) {
+__attribute__((noinline)) void* operator new(size_t bytes) {
   ++allocations;
   if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
   throw std::bad_alloc();
 }
-void* operator new(size_t bytes, std::align_val_t alignment) {
+__attribute__((noinline)) void* operator new(size_t bytes, std::align_val_t alignment) {
   ++allocations;
   const auto a = static_cast<size_t>(alignment);
   if (void* memory = std::aligned_alloc(a, (bytes + a - 1) / a * a)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 
 // ---- networks to test on -------------------------------------------------------------------------
 
@@ -218,6 +219,40 @@ void test_watcher_stops_after_a_whole_step() {
   assert(network.optimizer()->steps() == 3);
 }
 
+void test_watcher_stops_within_a_long_step() {
+  const std::vector<NodeSpec> wide = {
+      {"input", "x", {}, {{"shape", std::vector<int64_t>{1200}}}},
+      {"dense", "d1", {0}, {{"units", int64_t{1200}}}},
+      {"dense", "d2", {1}, {{"units", int64_t{1200}}}},
+      {"dense", "out", {2}, {{"units", int64_t{10}}}}};
+  Network network(wide, DType::float64, cpu::backend(), 5);
+  fill_parameters<double>(network);
+  OptimizerSpec adam;
+  adam.rule = "adam";
+  network.set_training({cross_entropy()}, {}, &adam);
+  const Problem<double> problem(1500, 1200, 10);
+  const auto* parameters = reinterpret_cast<const double*>(network.parameters());
+  const std::vector<double> before(parameters, parameters + network.graph().parameter_elements);
+  RunOptions options;
+  options.batch_size = 1500;
+  options.watcher.interval = 0;
+  int looks = 0;
+  options.watcher.look = [&](const EpochReport& report) {
+    ++looks;
+    assert(report.steps == 0);
+    return false;
+  };
+  const EpochReport report = network.train(problem.data, options);
+  assert(looks == 1 && report.stopped && report.steps == 0 && report.rows == 0);
+  assert(network.training_steps() == 0 && network.optimizer()->steps() == 0);
+  assert(std::memcmp(parameters, before.data(), before.size() * sizeof(double)) == 0);
+
+  options.watcher.look = nullptr;
+  assert(network.train(problem.data, options).steps == 1);
+  assert(network.training_steps() == 1 && network.optimizer()->steps() == 1);
+  assert(std::memcmp(parameters, before.data(), before.size() * sizeof(double)) != 0);
+}
+
 void test_failed_set_training_changes_nothing() {
   Network network(classifier(), DType::float32, cpu::backend(), 5);
   OptimizerSpec sgd;
@@ -276,6 +311,7 @@ int main() {
   test_same_bits_for_any_number_of_threads();
   test_steady_steps_allocate_nothing();
   test_watcher_stops_after_a_whole_step();
+  test_watcher_stops_within_a_long_step();
   test_failed_set_training_changes_nothing();
   test_layout_never_overlaps_in_time_and_memory();
   test_shuffled_is_a_permutation_of_seed_and_epoch();

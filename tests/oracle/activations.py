@@ -199,6 +199,7 @@ ACTIVATIONS = {
     ),
     "tanh": Activation(np.tanh, _sech_squared),
     "softplus": Activation(log1p_exp, logistic),
+    "log_sigmoid": Activation(lambda x: -np.logaddexp(0, -x), lambda x: 1 / (1 + np.exp(x))),
     "softsign": Activation(_softsign, lambda x: 1 / (1 + np.abs(x)) ** 2),
     "mish": Activation(_keep_positive_infinity(_mish), _at_finite(_mish_derivative)),
     "relu6": Activation(

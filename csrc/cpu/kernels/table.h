@@ -5,6 +5,7 @@
 // for float and double.
 #pragma once
 
+#include "cpu/kernels/ceiling.h"
 #include "cpu/kernels/context.h"
 #include "engine/backend.h"
 
@@ -14,8 +15,10 @@ struct KernelTable {
   static constexpr int kOperations = Operations::size;
   using Run = void (*)(const void* arguments, const Context& context);
   using Ask = Demand (*)(const void* arguments, int threads);
+  using RunStrain = void (*)(const Strain& work, const Context& context);
   Run run[kDTypes][kOperations];
   Ask demand[kDTypes][kOperations];
+  RunStrain strain[kDTypes];  // no operation of the engine: it measures the machine
 };
 
 }  // namespace fusednn::cpu
@@ -72,6 +75,8 @@ template <class T> Demand demand(const GatherRows&, int threads);
 template <class T> Demand demand(const Fill&, int threads);
 template <class T> Demand demand(const ClipCoefficient&, int threads);
 template <class T> Demand demand(const OptimizerStep&, int threads);
+
+template <class T> void strain(const cpu::Strain&, const Context&);
 // clang-format on
 
 }  // namespace fusednn::FNN_ISA

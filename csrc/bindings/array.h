@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only place that turns somebody else's memory (NumPy, DLPack, the buffer protocol) into something
+// a kernel may touch, and that decides what is passed on as it lies, what is copied and what refused.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/backend.h"
+#include "engine/config.h"
+
+namespace fusednn::bindings {
+
+namespace py = pybind11;
+using engine::Shape;
+
+// kind: 'f' floating point, 'i' signed, 'u' unsigned, 'b' bool, '?' anything else.
+struct ElementType {
+  char kind = '?';
+  int bytes = 0;
+  std::string name;  // for messages: "float32"
+};
+
+// An array in memory that belongs to `owner`; a view lives no longer than the call that made it.
+struct View {
+  char* data = nullptr;
+  Shape shape;
+  std::vector<Index> strides;  // in bytes
+  ElementType type;
+  bool read_only = false;
+  py::object owner;
+
+  Index size() const { return engine::size_of(shape); }
+  // As a matrix: the last axis is a row, all others count rows.
+  Index columns() const { return shape.empty() ? 1 : shape.back(); }
+  Index rows() const;
+  DType dtype() const { return type.bytes == 4 ? DType::float32 : DType::float64; }
+  bool contiguous() const;  // row-major, without gaps, aligned
+  bool is_matrix() const;   // rows may lie apart, but each is contiguous
+  Matrix matrix() const;    // of a view for which is_matrix() holds
+};
+
+// The memory of an object as it is. ValueError where a CPU cannot read it.
+View view(py::handle object, const std::string& argument);
+
+// float32 or float64 (`expected` where given, the dtype of the argument `like`), contiguous: copied
+// where it is not. Python lists and numbers take the expected dtype, or float64.
+struct Expected {
+  DType dtype;
+  std::string like;
+};
+View real(py::handle object, const std::string& argument,
+          const std::optional<Expected>& expected = std::nullopt);
+// The same with is_matrix() instead of contiguous().
+View real_matrix(py::handle object, const std::string& argument,
+                 const std::optional<Expected>& expected = std::nullopt);
+// The same of one given shape, and nothing for None.
+std::optional<View> optional_real(py::handle object, const std::string& argument,
+                                  const Shape& shape, const Expected& expected);
+
+// A float array that is passed on as it lies: contiguous, or ValueError.
+View as_it_lies(py::handle object, const std::string& argument,
+                const std::optional<Expected>& expected = std::nullopt);
+
+// A float array that a kernel changes where it lies: writable and contiguous, or ValueError.
+View in_place(py::handle object, const std::string& argument,
+              const std::optional<Expected>& expected = std::nullopt);
+
+// Where a result goes: the caller's `out` where it is not None, else a new array. An `out` that cannot
+// be written as it lies, or has another shape or dtype, is an error.
+struct Output {
+  View view;
+  py::object object;  // what the caller gets back
+};
+Output output(py::handle out, const std::string& argument, const Shape& shape,
+              const Expected& expected);
+Output fresh(const Shape& shape, DType dtype);
+
+// Class numbers as contiguous int32, each in [0, classes) or equal to ignore_index.
+View labels(py::handle object, const std::string& argument, Index rows, Index classes,
+            const std::optional<int32_t>& ignore_index = std::nullopt);
+
+// Row numbers as contiguous int64, each in [0, rows), as many as there are rows.
+View places(py::handle object, const std::string& argument, Index rows);
+
+bool overlap(const View& a, const View& b);
+// Copies an input whose memory the output would overwrite. Kernels that read an element before they
+// write it can do with an output that is exactly the input.
+enum class Same { refused, allowed };
+void keep_apart(View& input, const View& output, Same same);
+
+void expect_shape(const View& view, const std::string& argument, const Shape& shape);
+py::dtype numpy_dtype(DType dtype);
+std::string name_of(DType dtype);
+DType dtype_named(const std::string& name);
+std::string shown(py::handle object);  // shortened, for messages
+
+}  // namespace fusednn::bindings

@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+// engine::Network for Python: every array is checked before anything changes, memory of the network is
+// shown without copies, and long runs hold no lock and can be interrupted.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <limits>
+#include <stdexcept>
+#include <thread>
+
+#include "bindings/array.h"
+#include "bindings/bindings.h"
+#include "bindings/specs.h"
+#include "engine/network.h"
+#include "engine/registry.h"
+
+namespace fusednn::bindings {
+namespace {
+
+using engine::EpochReport;
+using engine::Node;
+using engine::Shape;
+
+template <class Spec>
+std::vector<Spec> specs_of(const py::list& given, const char* name, Spec (*read)(const py::dict&)) {
+  std::vector<Spec> specs;
+  for (const py::handle item : given) {
+    if (!PyDict_Check(item.ptr())) {
+      throw py::type_error(std::string(name) + ": must be a list of dicts, got " + shown(item));
+    }
+    specs.push_back(read(py::reinterpret_borrow<py::dict>(item)));
+  }
+  return specs;
+}
+
+// An engine::Network and who is using it. One run at a time; a watcher, which is called from within
+// one, may read and tune the network but not start another.
+class BoundNetwork {
+ public:
+  engine::Network network;
+
+  BoundNetwork(const std::vector<engine::NodeSpec>& nodes, DType dtype, const Backend& backend,
+               uint64_t seed)
+      : network(nodes, dtype, backend, seed) {}
+
+  class Use {
+   public:
+    Use(BoundNetwork& owner, const char* what) : owner_(owner) {
+      std::thread::id nobody;
+      if (!owner.user_.compare_exchange_strong(nobody, std::this_thread::get_id())) {
+        throw std::runtime_error(std::string(what) + ": this network is already running");
+      }
+    }
+    ~Use() { owner_.user_ = std::thread::id(); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    BoundNetwork& owner_;
+  };
+
+  // For small settings, which the watcher of the present run may change between two steps.
+  void need_access(const char* what) const {
+    const std::thread::id user = user_;
+    if (user != std::thread::id() && user != std::this_thread::get_id()) {
+      throw std::runtime_error(std::string(what) + ": this network is running in another thread");
+    }
+  }
+
+  engine::Optimizer& optimizer(const char* what) const {
+    need_access(what);
+    if (network.optimizer() == nullptr) {
+      throw std::invalid_argument(std::string(what) +
+                                  ": the network has no optimizer; give one to "
+                                  "set_training");
+    }
+    return *network.optimizer();
+  }
+
+ private:
+  std::atomic<std::thread::id> user_{};
+};
+
+BoundNetwork& bound(const py::object& self) { return self.cast<BoundNetwork&>(); }
+
+// ---- the network's memory ------------------------------------------------------------------------
+
+// One array per parameter over an arena of the network, which the arrays keep alive.
+py::list views(const engine::Network& network, char* arena, const py::object& owner) {
+  py::list list;
+  for (const engine::Parameter& p : network.graph().parameters) {
+    char* data = arena + p.offset * static_cast<Index>(size_of(network.dtype()));
+    list.append(py::array(numpy_dtype(network.dtype()), p.shape, data, owner));
+  }
+  return list;
+}
+
+// Keeps an optimizer alive for as long as an array shows its memory.
+py::capsule keeper(const std::shared_ptr<engine::Optimizer>& optimizer) {
+  using Pointer = std::shared_ptr<engine::Optimizer>;
+  return py::capsule(new Pointer(optimizer),
+                     [](void* kept) { delete static_cast<Pointer*>(kept); });
+}
+
+py::list nodes(const BoundNetwork& self) {
+  py::list list;
+  for (const Node& node : self.network.graph().nodes) {
+    py::dict entry;
+    entry["name"] = node.name;
+    entry["type"] = node.type;
+    entry["shape"] = py::tuple(py::cast(node.shape));
+    entry["inputs"] = node.inputs;
+    entry["frozen"] = node.frozen;
+    list.append(entry);
+  }
+  return list;
+}
+
+py::list parameters(const py::object& self) {
+  const engine::Network& network = bound(self).network;
+  const py::list values = views(network, network.parameters(), self);
+  py::list list;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const engine::Parameter& p = network.graph().parameters[i];
+    py::dict entry;
+    entry["node"] = p.node;
+    entry["name"] = p.name;
+    entry["shape"] = py::tuple(py::cast(p.shape));
+    entry["trainable"] = p.trainable;
+    entry["value"] = values[i];
+    list.append(entry);
+  }
+  return list;
+}
+
+py::list gradients(const py::object& self) {
+  const engine::Network& network = bound(self).network;
+  if (network.gradients() == nullptr) {
+    throw std::invalid_argument("gradients: there are none before set_training");
+  }
+  return views(network, network.gradients(), self);
+}
+
+py::list optimizer_states(const BoundNetwork& self) {
+  py::list list;
+  const std::shared_ptr<engine::Optimizer>& optimizer = self.network.optimizer();
+  if (!optimizer) return list;
+  for (size_t slot = 0; slot < optimizer->info().states.size(); ++slot) {
+    py::dict entry;
+    entry["name"] = optimizer->info().states[slot];
+    entry["values"] =
+        views(self.network, optimizer->state(static_cast<int>(slot)), keeper(optimizer));
+    list.append(entry);
+  }
+  return list;
+}
+
+std::optional<py::list> ema(const BoundNetwork& self) {
+  const std::shared_ptr<engine::Optimizer>& optimizer = self.network.optimizer();
+  if (!optimizer || optimizer->ema() == nullptr) return std::nullopt;
+  return views(self.network, optimizer->ema(), keeper(optimizer));
+}
+
+// ---- settings ------------------------------------------------------------------------------------
+
+void set_training(BoundNetwork& self, const py::list& losses, const py::list& metrics,
+                  const std::optional<py::dict>& optimizer) {
+  const auto loss_specs = specs_of(losses, "losses", criterion_spec);
+  const auto metric_specs = specs_of(metrics, "metrics", criterion_spec);
+  const size_t n_criteria = loss_specs.size() + metric_specs.size();
+  for (const auto* list : {&loss_specs, &metric_specs}) {
+    for (const engine::CriterionSpec& spec : *list) {
+      if (static_cast<size_t>(spec.target) >= n_criteria) {
+        throw std::invalid_argument("target=" + std::to_string(spec.target) +
+                                    " must be less than the number of losses and metrics, " +
+                                    std::to_string(n_criteria));
+      }
+    }
+  }
+  engine::OptimizerSpec spec;
+  if (optimizer) spec = optimizer_spec(*optimizer);
+  const BoundNetwork::Use use(self, "set_training");
+  self.network.set_training(loss_specs, metric_specs, optimizer ? &spec : nullptr);
+}
+
+void set_frozen(BoundNetwork& self, const std::string& node, bool frozen) {
+  const BoundNetwork::Use use(self, "set_frozen");
+  self.network.set_frozen(node, frozen);
+}
+
+void set_optimizer_steps(BoundNetwork& self, int64_t steps) {
+  if (steps < 0) {
+    throw std::invalid_argument("optimizer_steps=" + std::to_string(steps) +
+                                " must not be negative");
+  }
+  self.optimizer("optimizer_steps").set_steps(steps);
+}
+
+void set_optimizer_memory(BoundNetwork& self, const std::vector<double>& values) {
+  std::vector<double>& memory = self.optimizer("optimizer_memory").memory();
+  if (values.size() != memory.size()) {
+    throw std::invalid_argument("optimizer_memory: has " + std::to_string(values.size()) +
+                                " numbers, expected " + std::to_string(memory.size()));
+  }
+  memory = values;
+}
+
+// ---- data ------------------------------------------------------------------------------------------
+
+// The arrays of one run, checked, with what keeps them alive.
+struct Data {
+  engine::Dataset set;
+  std::vector<View> held;
+
+  const View& hold(View view) {
+    held.push_back(std::move(view));
+    return held.back();
+  }
+};
+
+void expect_count(const py::list& given, const char* name, size_t expected) {
+  if (given.size() != expected) {
+    throw std::invalid_argument(std::string(name) + ": has " + std::to_string(given.size()) +
+                                " arrays, expected " + std::to_string(expected));
+  }
+}
+
+// Rows of `columns` values each, under any shape after the first axis.
+const void* rows_of(Data& data, const py::object& given, const std::string& argument, DType dtype,
+                    Index columns) {
+  const View& view = data.hold(as_it_lies(given, argument, Expected{dtype, "the network"}));
+  const Shape& shape = view.shape;
+  const bool known = data.set.rows >= 0;
+  if (shape.empty() || (known && shape[0] != data.set.rows) ||
+      engine::size_of(Shape(shape.begin() + 1, shape.end())) != columns) {
+    throw std::invalid_argument(argument + ": has shape " + engine::to_string(shape) +
+                                ", expected " + (known ? std::to_string(data.set.rows) : "some") +
+                                " rows of " + std::to_string(columns) + " values");
+  }
+  data.set.rows = shape[0];
+  return view.data;
+}
+
+Data read_inputs(const engine::Network& network, const py::list& inputs) {
+  Data data;
+  data.set.rows = -1;  // not known yet
+  const engine::Graph& graph = network.graph();
+  expect_count(inputs, "inputs", graph.inputs.size());
+  for (size_t i = 0; i < graph.inputs.size(); ++i) {
+    const Node& node = graph.nodes[static_cast<size_t>(graph.inputs[i])];
+    data.set.inputs.push_back(
+        rows_of(data, inputs[i], "inputs[" + std::to_string(i) + "]", network.dtype(), node.size));
+  }
+  return data;
+}
+
+Data read_data(const engine::Network& network, const py::list& inputs, const py::list& targets,
+               const py::object& sample_weight) {
+  Data data = read_inputs(network, inputs);
+  if (data.set.rows == 0) throw std::invalid_argument("inputs[0]: has no rows");
+  expect_count(targets, "targets", network.targets().size());
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const engine::Feed& feed = network.targets()[i];
+    const std::string argument = "targets[" + std::to_string(i) + "]";
+    const py::object target = targets[i];
+    data.set.targets.push_back(
+        feed.labels ? data.hold(labels(target, argument, data.set.rows, feed.classes)).data
+                    : rows_of(data, target, argument, network.dtype(), feed.row_elements));
+  }
+  if (!sample_weight.is_none()) {
+    data.set.sample_weight = rows_of(data, sample_weight, "sample_weight", network.dtype(), 1);
+  }
+  return data;
+}
+
+const Index* read_order(Data& data, const py::object& order) {
+  if (order.is_none()) return nullptr;
+  const View& view = data.hold(places(order, "order", data.set.rows));
+  return reinterpret_cast<const Index*>(view.data);
+}
+
+// ---- runs ------------------------------------------------------------------------------------------
+
+py::dict describe(const EpochReport& report) {
+  py::dict result;
+  result["rows"] = report.rows;
+  result["steps"] = report.steps;
+  result["losses"] = report.losses;
+  result["metrics"] = report.metrics;
+  result["stopped"] = report.stopped;
+  return result;
+}
+
+// Looks at the world outside between two steps: signals (Ctrl-C) always, Python's callable at its
+// interval. What either raises stops the run and is raised again once the network is at rest.
+class Outside {
+ public:
+  Outside(py::object callable, double interval)
+      : callable_(std::move(callable)), interval_(interval), last_(Clock::now()) {
+    if (!callable_.is_none() && PyCallable_Check(callable_.ptr()) == 0) {
+      throw py::type_error("watcher: " + shown(callable_) + " cannot be called");
+    }
+    if (!(interval >= 0)) {
+      throw std::invalid_argument("interval=" + std::to_string(interval) + " must not be negative");
+    }
+  }
+
+  engine::Watcher watcher() {
+    constexpr double kSignals = 0.05;  // seconds between two looks at them
+    return {[this](const EpochReport& report) { return look(report); },
+            callable_.is_none() ? kSignals : std::min(interval_, kSignals)};
+  }
+
+  void raise() const {
+    if (raised_) std::rethrow_exception(raised_);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  bool look(const EpochReport& report) {
+    const py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (callable_.is_none()) return true;
+      const Clock::time_point now = Clock::now();
+      if (std::chrono::duration<double>(now - last_).count() < interval_) return true;
+      last_ = now;
+      const py::object answer = callable_(describe(report));
+      const int wish = answer.is_none() ? 1 : PyObject_IsTrue(answer.ptr());
+      if (wish < 0) throw py::error_already_set();
+      return wish != 0;
+    } catch (...) {
+      raised_ = std::current_exception();
+      return false;
+    }
+  }
+
+  py::object callable_;
+  double interval_;
+  Clock::time_point last_;
+  std::exception_ptr raised_;
+};
+
+template <class Body>
+auto without_gil(Body body) {
+  const py::gil_scoped_release released;
+  return body();
+}
+
+engine::RunOptions options_of(Index batch_size, int max_threads) {
+  if (batch_size < 1) {
+    throw std::invalid_argument("batch_size=" + std::to_string(batch_size) + " must be at least 1");
+  }
+  if (max_threads < 0) {
+    throw std::invalid_argument("max_threads=" + std::to_string(max_threads) +
+                                " must not be negative");
+  }
+  engine::RunOptions options;
+  options.batch_size = batch_size;
+  options.max_threads = max_threads;
+  return options;
+}
+
+using Epoch = EpochReport (engine::Network::*)(const engine::Dataset&, const engine::RunOptions&);
+
+template <Epoch epoch>
+py::dict run_epoch(BoundNetwork& self, const py::list& inputs, const py::list& targets,
+                   const py::object& sample_weight, Index batch_size, const py::object& order,
+                   const py::object& watcher, double interval, int max_threads) {
+  const BoundNetwork::Use use(self, "run");
+  Data data = read_data(self.network, inputs, targets, sample_weight);
+  engine::RunOptions options = options_of(batch_size, max_threads);
+  options.order = read_order(data, order);
+  Outside outside(watcher, interval);
+  options.watcher = outside.watcher();
+  const EpochReport report = without_gil([&] { return (self.network.*epoch)(data.set, options); });
+  outside.raise();
+  return describe(report);
+}
+
+py::dict compute_gradients(BoundNetwork& self, const py::list& inputs, const py::list& targets,
+                           const py::object& sample_weight, bool training) {
+  const BoundNetwork::Use use(self, "compute_gradients");
+  const Data data = read_data(self.network, inputs, targets, sample_weight);
+  return describe(without_gil([&] { return self.network.compute_gradients(data.set, training); }));
+}
+
+py::list predict(BoundNetwork& self, const py::list& inputs, const std::vector<int>& wanted,
+                 Index batch_size, int max_threads) {
+  const BoundNetwork::Use use(self, "predict");
+  const Data data = read_inputs(self.network, inputs);
+  engine::RunOptions options = options_of(batch_size, max_threads);
+  const std::vector<Node>& all = self.network.graph().nodes;
+  std::vector<void*> outputs;
+  py::list list;
+  for (const int node : wanted) {
+    if (node < 0 || static_cast<size_t>(node) >= all.size()) {
+      throw std::invalid_argument("nodes: " + std::to_string(node) + " is not in [0, " +
+                                  std::to_string(all.size()) + ")");
+    }
+    Shape shape = all[static_cast<size_t>(node)].shape;
+    shape.insert(shape.begin(), data.set.rows);
+    const Output made = fresh(shape, self.network.dtype());
+    outputs.push_back(made.view.data);
+    list.append(made.object);
+  }
+  Outside outside(py::none(), 0);
+  options.watcher = outside.watcher();
+  without_gil([&] { self.network.predict(data.set, wanted, outputs, options); });
+  outside.raise();
+  return list;
+}
+
+py::array shuffled(Index n, uint64_t seed, uint64_t epoch) {
+  if (n < 0) throw std::invalid_argument("n=" + std::to_string(n) + " must not be negative");
+  const std::vector<Index> order = engine::shuffled(n, seed, epoch);
+  return py::array_t<Index>(n, order.data());
+}
+
+std::unique_ptr<BoundNetwork> make_network(const py::list& nodes, const std::string& dtype,
+                                           const std::string& device, uint64_t seed) {
+  return std::make_unique<BoundNetwork>(specs_of(nodes, "nodes", node_spec), dtype_named(dtype),
+                                        engine::find_backend(device), seed);
+}
+
+}  // namespace
+
+void bind_network(py::module_& m) {
+  using namespace py::literals;
+  using Self = BoundNetwork;
+  m.def("shuffled", &shuffled, "n"_a, "seed"_a, "epoch"_a,
+        "A permutation of 0 .. n-1, a function of seed and epoch alone.");
+
+  py::class_<Self> network(m, "Network", "A graph with its parameters, and all that runs on it.");
+  network.def(py::init(&make_network), "nodes"_a, "dtype"_a = "float32", "device"_a = "cpu",
+              "seed"_a = 0);
+  network.def("nodes", &nodes);
+  network.def("parameters", &parameters, "Each with a writable array over the network's memory.");
+  network.def("gradients", &gradients, "One array over the network's memory per parameter.");
+  network.def("optimizer_states", &optimizer_states, "Per state tensor one array per parameter.");
+  network.def("ema", &ema, "One array per parameter, or None where no average is kept.");
+  network.def("set_frozen", &set_frozen, "node"_a, "frozen"_a);
+  network.def("set_training", &set_training, "losses"_a, "metrics"_a = py::list(),
+              "optimizer"_a = py::none(), "Replaces losses, metrics and optimizer.");
+  network.def(
+      "hyper",
+      [](const Self& self, const std::string& name) { return self.optimizer("hyper").hyper(name); },
+      "name"_a);
+  network.def(
+      "set_hyper",
+      [](Self& self, const std::string& name, double value) {
+        self.optimizer("set_hyper").set_hyper(name, value);
+      },
+      "name"_a, "value"_a);
+  network.def_property(
+      "optimizer_steps", [](const Self& self) { return self.optimizer("optimizer_steps").steps(); },
+      &set_optimizer_steps);
+  network.def_property(
+      "optimizer_memory",
+      [](const Self& self) { return self.optimizer("optimizer_memory").memory(); },
+      &set_optimizer_memory);
+  network.def_property_readonly(
+      "last_norm", [](const Self& self) { return self.optimizer("last_norm").last_norm(); });
+  network.def_property(
+      "training_steps", [](const Self& self) { return self.network.training_steps(); },
+      [](Self& self, uint64_t steps) {
+        self.need_access("training_steps");
+        self.network.set_training_steps(steps);
+      });
+  const auto def_epoch = [&](const char* name, auto run, const char* doc) {
+    network.def(name, run, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(),
+                "batch_size"_a = 32, "order"_a = py::none(), "watcher"_a = py::none(),
+                "interval"_a = 0.05, "max_threads"_a = 0, doc);
+  };
+  def_epoch("train", &run_epoch<&engine::Network::train>, "One epoch of steps.");
+  def_epoch("evaluate", &run_epoch<&engine::Network::evaluate>,
+            "Losses and metrics, nothing else.");
+  network.def("compute_gradients", &compute_gradients, "inputs"_a, "targets"_a,
+              "sample_weight"_a = py::none(), "training"_a = true,
+              "One batch forward and backward; gradients() shows the result.");
+  network.def("predict", &predict, "inputs"_a, "nodes"_a, "batch_size"_a = 1024,
+              "max_threads"_a = 0, "The values of the nodes, one array each.");
+}
+
+}  // namespace fusednn::bindings

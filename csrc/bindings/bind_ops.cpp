@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// Single operations on arrays: elementary functions, activations, softmax, dense products, dropout.
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+
+#include "bindings/array.h"
+#include "bindings/bindings.h"
+#include "bindings/run.h"
+#include "bindings/specs.h"
+#include "engine/catalog.h"
+
+namespace fusednn::bindings {
+namespace {
+
+// The argument of an operation that works on a whole array, and the array for its result.
+struct Elementwise {
+  View x;
+  Output y;
+};
+
+Elementwise elementwise(const py::object& x, const py::object& out) {
+  View input = real(x, "x");
+  Output result = output(out, "out", input.shape, {input.dtype(), "x"});
+  if (!result.view.contiguous()) throw std::invalid_argument("out: must be C-contiguous");
+  keep_apart(input, result.view, Same::allowed);
+  return {std::move(input), std::move(result)};
+}
+
+py::object elementary(const std::string& name, const py::object& x, const py::object& out) {
+  const int function = engine::find_elementary(name);
+  const auto [input, result] = elementwise(x, out);
+  const DType dtype = input.dtype();
+  Run(dtype).add(Elementary{function, input.data, result.view.data, input.size()}).now();
+  return result.object;
+}
+
+py::object activation_forward(const std::string& name, const py::dict& hyper, const py::object& x,
+                              const py::object& out) {
+  const ActivationSpec spec = engine::activation_spec(name, numbers(hyper, "activation " + name));
+  const auto [input, result] = elementwise(x, out);
+  Run(input.dtype()).add(ActivationForward{input.data, result.view.data, input.size(), spec}).now();
+  return result.object;
+}
+
+py::object activation_backward(const std::string& name, const py::dict& hyper, const py::object& dy,
+                               const py::object& x, const py::object& out) {
+  const ActivationSpec spec = engine::activation_spec(name, numbers(hyper, "activation " + name));
+  auto [input, result] = elementwise(x, out);
+  View upstream = real(dy, "dy", Expected{input.dtype(), "x"});
+  expect_shape(upstream, "dy", input.shape);
+  keep_apart(upstream, result.view, Same::allowed);
+  keep_apart(input, result.view, Same::refused);
+
+  Run run(input.dtype());
+  View saved = input;
+  if (!engine::activations()[static_cast<size_t>(spec.rule)].saves_input) {
+    saved = fresh(input.shape, input.dtype()).view;
+    run.add(ActivationForward{input.data, saved.data, input.size(), spec});
+  }
+  run.add(
+      ActivationBackward{upstream.data, saved.data, result.view.data, input.size(), spec, false});
+  run.now();
+  return result.object;
+}
+
+void need_axis(const View& view, const std::string& argument) {
+  if (view.shape.empty()) {
+    throw std::invalid_argument(argument + ": is a single number, expected at least one axis");
+  }
+}
+
+py::object softmax(const py::object& x, const py::object& out, bool log) {
+  View input = real_matrix(x, "x");
+  need_axis(input, "x");
+  const Output result = output(out, "out", input.shape, {input.dtype(), "x"});
+  keep_apart(input, result.view, Same::allowed);
+  Run(input.dtype())
+      .add(SoftmaxForward{input.matrix(), result.view.matrix(), input.rows(), input.columns(), log})
+      .now();
+  return result.object;
+}
+
+py::object softmax_backward(const py::object& dy, const py::object& y, const py::object& out,
+                            bool log) {
+  View output_value = real_matrix(y, "y");
+  need_axis(output_value, "y");
+  const Expected expected{output_value.dtype(), "y"};
+  View upstream = real_matrix(dy, "dy", expected);
+  expect_shape(upstream, "dy", output_value.shape);
+  const Output result = output(out, "out", output_value.shape, expected);
+  keep_apart(upstream, result.view, Same::allowed);
+  keep_apart(output_value, result.view, Same::refused);
+  SoftmaxBackward op;
+  op.y = output_value.matrix();
+  op.dy = upstream.matrix();
+  op.dx = result.view.matrix();
+  op.rows = output_value.rows();
+  op.cols = output_value.columns();
+  op.log = log;
+  Run(expected.dtype).add(op).now();
+  return result.object;
+}
+
+// ---- dense -----------------------------------------------------------------------------------
+
+// What follows the product: an elementwise rule that runs in its epilogue, or a softmax over the row.
+struct DenseActivation {
+  ActivationSpec rule;
+  bool softmax = false;
+  bool log = false;
+
+  DenseActivation(const std::string& name, const py::dict& hyper)
+      : softmax(name == "softmax" || name == "log_softmax"), log(name == "log_softmax") {
+    const Numbers values = numbers(hyper, "activation " + name);
+    if (softmax && !values.empty()) {
+      throw std::invalid_argument("activation " + name + " has no parameter '" +
+                                  values.begin()->first + "'");
+    }
+    if (!softmax) rule = engine::activation_spec(name, values);
+  }
+  bool saves_input() const {
+    return engine::activations()[static_cast<size_t>(rule.rule)].saves_input;
+  }
+};
+
+// The input of a dense layer: rows of at least one feature.
+View features(const py::object& x) {
+  View result = real_matrix(x, "x");
+  need_axis(result, "x");
+  if (result.columns() < 1) {
+    throw std::invalid_argument("x: has shape " + engine::to_string(result.shape) +
+                                ", expected at least one feature");
+  }
+  return result;
+}
+
+Shape with_last(Shape shape, Index last) {
+  shape.back() = last;
+  return shape;
+}
+
+View weights(const py::object& w, const View& x) {
+  View result = real_matrix(w, "w", Expected{x.dtype(), "x"});
+  if (result.shape.size() != 2 || result.shape[0] != x.columns()) {
+    throw std::invalid_argument("w: has shape " + engine::to_string(result.shape) + ", expected (" +
+                                std::to_string(x.columns()) + ", units) for x of shape " +
+                                engine::to_string(x.shape));
+  }
+  return result;
+}
+
+// (y, what the backward pass reads): y itself, or the values before the activation.
+py::tuple dense_forward(const py::object& x, const py::object& w, const py::object& b,
+                        const std::string& activation, const py::dict& hyper, bool keep,
+                        const py::object& out) {
+  const DenseActivation after(activation, hyper);
+  View input = features(x);
+  View kernel = weights(w, input);
+  const Index units = kernel.columns();
+  const Expected expected{input.dtype(), "x"};
+  std::optional<View> bias = optional_real(b, "b", {units}, expected);
+  const Output y = output(out, "out", with_last(input.shape, units), expected);
+  keep_apart(input, y.view, Same::refused);
+  keep_apart(kernel, y.view, Same::refused);
+  if (bias) keep_apart(*bias, y.view, Same::refused);
+
+  DenseForward op;
+  op.x = input.matrix();
+  op.w = kernel.matrix();
+  op.bias = bias ? bias->data : nullptr;
+  op.y = y.view.matrix();
+  op.rows = input.rows();
+  op.in = input.columns();
+  op.out = units;
+  op.activation = after.rule;
+  py::object saved = keep ? y.object : py::none();
+  if (keep && after.saves_input()) {
+    const Output z = fresh(y.view.shape, expected.dtype);
+    op.z = z.view.matrix();
+    saved = z.object;
+  }
+  Run run(expected.dtype);
+  run.add(op);
+  if (after.softmax) run.add(SoftmaxForward{op.y, op.y, op.rows, units, after.log});
+  run.now();
+  return py::make_tuple(y.object, saved);
+}
+
+// (dx, dw, db) from what dense_forward left.
+py::tuple dense_backward(const py::object& dy, const py::object& x, const py::object& w,
+                         const py::object& saved, const std::string& activation,
+                         const py::dict& hyper) {
+  const DenseActivation after(activation, hyper);
+  const View input = features(x);
+  const View kernel = weights(w, input);
+  const Index units = kernel.columns();
+  const DType dtype = input.dtype();
+  const Shape shape = with_last(input.shape, units);
+  const View upstream = real(dy, "dy", Expected{dtype, "x"});
+  expect_shape(upstream, "dy", shape);
+  const View kept = real(saved, "saved", Expected{dtype, "x"});
+  expect_shape(kept, "saved", shape);
+
+  const Output dz = fresh(shape, dtype);
+  const Output dx = fresh(input.shape, dtype);
+  const Output dw = fresh(kernel.shape, dtype);
+  const Output db = fresh({units}, dtype);
+  const Matrix gradient = dz.view.matrix();
+  const Index rows = input.rows();
+  Run run(dtype);
+  if (after.softmax) {
+    run.add(
+        SoftmaxBackward{kept.matrix(), upstream.matrix(), gradient, rows, units, after.log, false});
+  } else {
+    run.add(ActivationBackward{upstream.data, kept.data, gradient.data, dz.view.size(), after.rule,
+                               false});
+  }
+  DenseBackwardInput to_input;
+  to_input.dz = gradient;
+  to_input.w = kernel.matrix();
+  to_input.dx = dx.view.matrix();
+  DenseBackwardWeights to_weights;
+  to_weights.x = input.matrix();
+  to_weights.dz = gradient;
+  to_weights.dw = dw.view.matrix();
+  to_weights.dbias = db.view.data;
+  to_input.rows = to_weights.rows = rows;
+  to_input.in = to_weights.in = input.columns();
+  to_input.out = to_weights.out = units;
+  run.add(to_input).add(to_weights).now();
+  return py::make_tuple(dx.object, dw.object, db.object);
+}
+
+py::object dropout(const py::object& x, double rate, uint64_t seed, uint64_t step, uint32_t stream,
+                   const py::object& out) {
+  if (!(rate >= 0 && rate < 1)) {
+    throw std::invalid_argument("rate=" + std::to_string(rate) + " must lie in [0, 1)");
+  }
+  const auto [input, result] = elementwise(x, out);
+  Dropout op;
+  op.x = input.data;
+  op.y = result.view.data;
+  op.n = input.size();
+  op.rate = rate;
+  op.seed = seed;
+  op.stream = stream;
+  op.step = &step;
+  Run(input.dtype()).add(op).now();
+  return result.object;
+}
+
+}  // namespace
+
+void bind_ops(py::module_& m) {
+  using namespace py::literals;
+  m.def("elementary", &elementary, "name"_a, "x"_a, "out"_a = py::none());
+  m.def("activation_forward", &activation_forward, "name"_a, "hyper"_a, "x"_a,
+        "out"_a = py::none());
+  m.def("activation_backward", &activation_backward, "name"_a, "hyper"_a, "dy"_a, "x"_a,
+        "out"_a = py::none());
+  m.def("softmax", &softmax, "x"_a, "out"_a = py::none(), "log"_a = false);
+  m.def("softmax_backward", &softmax_backward, "dy"_a, "y"_a, "out"_a = py::none(),
+        "log"_a = false);
+  m.def("dense_forward", &dense_forward, "x"_a, "w"_a, "b"_a, "activation"_a, "hyper"_a,
+        "keep"_a = false, "out"_a = py::none(),
+        "(y, what dense_backward reads as `saved`, or None without `keep`).");
+  m.def("dense_backward", &dense_backward, "dy"_a, "x"_a, "w"_a, "saved"_a, "activation"_a,
+        "hyper"_a, "(dx, dw, db).");
+  m.def("dropout", &dropout, "x"_a, "rate"_a, "seed"_a, "step"_a = 0, "stream"_a = 0,
+        "out"_a = py::none());
+}
+
+}  // namespace fusednn::bindings

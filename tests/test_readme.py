@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README keeps its word: its Python runs, its commands and its links exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fusednn import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    """Source and first line of each block of code in a language."""
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [(m[1], README.count("\n", 0, m.start()) + 1) for m in found]
+
+
+def test_python_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    if importlib.util.find_spec("sklearn") is None:
+        pytest.skip("the digits come with scikit-learn")
+    monkeypatch.chdir(tmp_path)
+    sources = blocks("python")
+    assert sources
+    names = {}
+    for source, line in sources:
+        # Empty lines in front make a traceback point into the README.
+        exec(compile("\n" * line + source, ROOT / "README.md", "exec"), names)
+    assert names["accuracy"] > 0.95
+    assert names["value"] < 0.9
+    assert (tmp_path / "digits.safetensors").exists()
+
+
+def test_commands_exist():
+    named = set(re.findall(r"python -m fusednn (\w+)", README))
+    assert named == set(cli.COMMANDS)
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    commands = [shlex.split(line, comments=True) for source, _ in blocks("sh")
+                for line in source.splitlines()]  # fmt: skip
+    named = {words[1] for words in commands if words and words[0] == "make"}
+    named |= set(re.findall(r"`make (\w+)`", README))
+    assert named
+    assert named <= targets
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert not missing
