@@ -1,0 +1,174 @@
+"""
+The compiled part of fusednn. Its Python side checks nothing twice: arrays are checked here.
+"""
+from __future__ import annotations
+import collections.abc
+import numpy
+import typing
+__all__: list[str] = ['Network', 'activation_backward', 'activation_forward', 'activations', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'num_threads', 'optimizer_step', 'optimizers', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward']
+class Network:
+    """
+    A graph with its parameters, and all that runs on it.
+    """
+    def __init__(self, nodes: list, dtype: str = 'float32', device: str = 'cpu', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+        ...
+    def compute_gradients(self, inputs: list, targets: list, sample_weight: typing.Any = None, training: bool = True) -> dict:
+        """
+        One batch forward and backward; gradients() shows the result.
+        """
+    def ema(self) -> list | None:
+        """
+        One array per parameter, or None where no average is kept.
+        """
+    def evaluate(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> dict:
+        """
+        Losses and metrics, nothing else.
+        """
+    def gradients(self) -> list:
+        """
+        One array over the network's memory per parameter.
+        """
+    def hyper(self, name: str) -> float:
+        ...
+    def nodes(self) -> list:
+        ...
+    def optimizer_states(self) -> list:
+        """
+        Per state tensor one array per parameter.
+        """
+    def parameters(self) -> list:
+        """
+        Each with a writable array over the network's memory.
+        """
+    def predict(self, inputs: list, nodes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], batch_size: typing.SupportsInt | typing.SupportsIndex = 1024, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> list:
+        """
+        The values of the nodes, one array each.
+        """
+    def set_frozen(self, node: str, frozen: bool) -> None:
+        ...
+    def set_hyper(self, name: str, value: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    def set_training(self, losses: list, metrics: list = [], optimizer: dict | None = None) -> None:
+        """
+        Replaces losses, metrics and optimizer.
+        """
+    def train(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> dict:
+        """
+        One epoch of steps.
+        """
+    @property
+    def last_norm(self) -> float:
+        ...
+    @property
+    def optimizer_memory(self) -> list[float]:
+        ...
+    @optimizer_memory.setter
+    def optimizer_memory(self, arg1: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]) -> None:
+        ...
+    @property
+    def optimizer_steps(self) -> int:
+        ...
+    @optimizer_steps.setter
+    def optimizer_steps(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def training_steps(self) -> int:
+        ...
+    @training_steps.setter
+    def training_steps(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+def activation_backward(name: str, hyper: dict, dy: typing.Any, x: typing.Any, out: typing.Any = None) -> typing.Any:
+    ...
+def activation_forward(name: str, hyper: dict, x: typing.Any, out: typing.Any = None) -> typing.Any:
+    ...
+def activations() -> dict:
+    """
+    Name -> parameters as {name: (default, low, high)}, and whether the rule saves its input.
+    """
+def available_processors() -> int:
+    """
+    Processors that the affinity mask and the cgroup leave to this process.
+    """
+def batch_norm_backward(dy: typing.Any, x: typing.Any, gamma: typing.Any, mean: typing.Any, inverse_deviation: typing.Any) -> tuple:
+    """
+    (dx, dgamma, dbeta).
+    """
+def batch_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, running_mean: typing.Any, running_variance: typing.Any, training: bool = True, momentum: typing.SupportsFloat | typing.SupportsIndex = 0.1, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05) -> tuple:
+    """
+    (y, mean, inverse deviation), the last two None in inference; running statistics change in place.
+    """
+def build_info() -> dict:
+    """
+    Compiler, instruction sets, devices, and why CUDA is not among them (or '').
+    """
+def dense_backward(dy: typing.Any, x: typing.Any, w: typing.Any, saved: typing.Any, activation: str, hyper: dict) -> tuple:
+    """
+    (dx, dw, db).
+    """
+def dense_forward(x: typing.Any, w: typing.Any, b: typing.Any, activation: str, hyper: dict, keep: bool = False, out: typing.Any = None) -> tuple:
+    """
+    (y, what dense_backward reads as `saved`, or None without `keep`).
+    """
+def dropout(x: typing.Any, rate: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex = 0, stream: typing.SupportsInt | typing.SupportsIndex = 0, out: typing.Any = None) -> typing.Any:
+    ...
+def elementary(name: str, x: typing.Any, out: typing.Any = None) -> typing.Any:
+    ...
+def elementary_functions() -> list[str]:
+    """
+    Names that elementary() knows.
+    """
+def init_optimizer_state(options: dict, parameters: list) -> dict:
+    """
+    The state before step 1: a list of arrays per state tensor of the rule, and its memory.
+    """
+def isa() -> str:
+    """
+    The instruction set in use.
+    """
+def isas() -> list:
+    """
+    The instruction sets compiled, the fastest last, and whether each runs here.
+    """
+def layer_norm_backward(dy: typing.Any, x: typing.Any, gamma: typing.Any, mean: typing.Any, inverse_deviation: typing.Any) -> tuple:
+    """
+    (dx, dgamma, dbeta).
+    """
+def layer_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05) -> tuple:
+    """
+    (y, mean, inverse deviation).
+    """
+def loss(name: str, hyper: dict, predictions: typing.Any, targets: typing.Any, reduction: str = 'mean', sample_weight: typing.Any = None, class_weight: typing.Any = None, ignore_index: typing.SupportsInt | typing.SupportsIndex | None = None, gradient: bool = True, out: typing.Any = None) -> tuple:
+    """
+    (value, gradient or None).
+    """
+def losses() -> dict:
+    """
+    Name -> parameters as {name: (default, low, high)}, and whether the rule works row by row.
+    """
+def num_threads() -> int:
+    """
+    How many threads a run may use.
+    """
+def optimizer_step(options: dict, parameters: list, gradients: list, state: dict, step: typing.SupportsInt | typing.SupportsIndex, clear_gradient: bool = False) -> None:
+    """
+    Changes parameters and state in place.
+    """
+def optimizers() -> dict:
+    """
+    Name -> parameters as {name: (default, low, high)}, the names of the state tensors, and whether the rule works with norms of whole tensors.
+    """
+def set_isa(name: str) -> None:
+    """
+    Changes it for all that runs from now on.
+    """
+def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def shuffled(n: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
+    """
+    A permutation of 0 .. n-1, a function of seed and epoch alone.
+    """
+def softmax(x: typing.Any, out: typing.Any = None, log: bool = False) -> typing.Any:
+    ...
+def softmax_backward(dy: typing.Any, y: typing.Any, out: typing.Any = None, log: bool = False) -> typing.Any:
+    ...
+__version__: str = '0.1.0'

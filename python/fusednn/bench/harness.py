@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Right first, then fast: the gate, the turns, the statistics.
+
+A round gives every candidate one turn: ours, then each rival. A disturbance of the machine that
+lasts longer than a round hits all of them alike, and the ratios, which are taken within a round,
+hold. A turn begins with a call that is not timed, so that nobody pays for caches and sleeping
+threads that the candidate before left behind.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+# An interquartile range above this share of the median is noise: no conclusion is drawn from it.
+MOST_SPREAD = 0.15
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to do a job.
+
+    Attributes
+    ----------
+    call : callable
+        Does the job `jobs` times.
+    answer : callable
+        Returns what the job computes, for the gate; called once, before anything is timed.
+    jobs : int
+    finish : callable
+        Waits for what `call` only began; for libraries that work behind the caller's back.
+    """
+
+    call: Callable[[], object]
+    answer: Callable[[], Any]
+    jobs: int = 1
+    finish: Callable[[], object] = _nothing
+
+
+@dataclass(frozen=True)
+class Work:
+    """A case with its arrays in memory.
+
+    Attributes
+    ----------
+    ours : Candidate
+    rivals : mapping of str to callable
+        Name of a rival -> what makes its candidate; called only for those that are wanted.
+    check : callable
+        Takes an answer and returns what is wrong with it, "" if nothing is.
+    """
+
+    ours: Candidate
+    rivals: Mapping[str, Callable[[], Candidate]]
+    check: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured, and what it costs at least: floating-point operations and bytes of memory."""
+
+    suite: str
+    name: str
+    flops: float
+    bytes: float
+    setup: Callable[[], Work]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time is spent on a case.
+
+    It ends after `rounds` rounds, or after `seconds` if there were at least `fewest` rounds. A turn
+    lasts about `turn` seconds, or one call. `settle` seconds pass before it, in which the threads of
+    the candidate before stop spinning.
+    """
+
+    rounds: int = 30
+    seconds: float = 40.0
+    fewest: int = 7
+    turn: float = 0.005
+    settle: float = 0.03
+
+
+QUICK = Effort(rounds=5, seconds=1.0, fewest=3, turn=0.001, settle=0.0)
+
+
+# ---- statistics --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Median and quartiles of some measurements."""
+
+    median: float
+    low: float
+    high: float
+    best: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Summary:
+        low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+        return cls(float(median), float(low), float(high), float(min(values)), len(values))
+
+    @property
+    def iqr(self) -> float:
+        """The interquartile range."""
+        return self.high - self.low
+
+    @property
+    def spread(self) -> float:
+        """The interquartile range as a share of the median."""
+        return self.iqr / self.median
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether the measurements lie close enough together to say something."""
+        return self.spread <= MOST_SPREAD
+
+    def as_times(self) -> dict[str, float | int]:
+        """Return seconds as microseconds, as the document has them."""
+        return {
+            "median": self.median * 1e6,
+            "iqr": self.iqr * 1e6,
+            "best": self.best * 1e6,
+            "n": self.n,
+        }
+
+
+def per_round(ours: Sequence[float], other: Sequence[float]) -> Summary:
+    """Return how many times our time a rival needs, round by round."""
+    return Summary.of([b / a for a, b in zip(ours, other, strict=True)])
+
+
+# ---- the gate ----------------------------------------------------------------------------------
+
+
+def close_to(right: Any, tolerance: float) -> Callable[[Any], str]:
+    """Return a check: the largest error, relative to the largest right value, is at most this.
+
+    `right` and the answers are arrays, or sequences of arrays, or mean by being callable that they
+    are computed when they are first needed.
+    """
+    known: list[list[np.ndarray]] = []
+
+    def check(answer: Any) -> str:
+        if not known:
+            known.append(_arrays(right() if callable(right) else right))
+        given = _arrays(answer)
+        if [a.shape for a in given] != [a.shape for a in known[0]]:
+            return f"shapes {[a.shape for a in given]}, expected {[a.shape for a in known[0]]}"
+        for array, expected in zip(given, known[0], strict=True):
+            scale = float(np.abs(expected).max()) or 1.0
+            error = float(np.abs(array - expected).max()) / scale
+            if not error <= tolerance:  # also when it is NaN
+                return f"relative error {error:.1e}, allowed {tolerance:.0e}"
+        return ""
+
+    return check
+
+
+def _arrays(values: Any) -> list[np.ndarray]:
+    several = isinstance(values, (list, tuple))
+    return [np.asarray(value, dtype=np.float64) for value in (values if several else [values])]
+
+
+# ---- turns -------------------------------------------------------------------------------------
+
+
+class _Player:
+    """A candidate, how often it is called in a turn, and the times of its turns."""
+
+    def __init__(self, candidate: Candidate, effort: Effort, clock: Callable[[], float]) -> None:
+        self.candidate, self.effort, self.clock = candidate, effort, clock
+        self.times: list[float] = []
+        self.calls = 1
+        self._timed(1)  # the very first call is never typical
+        once = self._timed(1)
+        if once < effort.turn:
+            more = max(2, math.ceil(effort.turn / max(once, 1e-7) / 8))
+            once = self._timed(more) / more
+        self.calls = max(1, math.ceil(effort.turn / max(once, 1e-9)))
+        self.long = once > 50 * effort.turn
+
+    def _timed(self, calls: int) -> float:
+        call = self.candidate.call
+        start = self.clock()
+        for _ in range(calls):
+            call()
+        self.candidate.finish()
+        return self.clock() - start
+
+    def turn(self) -> None:
+        if not self.long:  # else a cold start does not matter, and a call that is not timed would
+            self._timed(1)
+        self.times.append(self._timed(self.calls) / (self.calls * self.candidate.jobs))
+
+
+def take_turns(
+    candidates: Mapping[str, Candidate],
+    effort: Effort,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], object] = time.sleep,
+) -> dict[str, list[float]]:
+    """Return the seconds a job took in each round, for every candidate, in turns A B C A B C."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        players = {name: _Player(one, effort, clock) for name, one in candidates.items()}
+        begin = clock()
+        for done in range(effort.rounds):
+            if done >= effort.fewest and clock() - begin > effort.seconds:
+                break
+            for player in players.values():
+                if len(players) > 1 and effort.settle:
+                    sleep(effort.settle)
+                player.turn()
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: player.times for name, player in players.items()}
+
+
+# ---- a case from beginning to end --------------------------------------------------------------
+
+
+def _admit(work: Work, name: str) -> tuple[Candidate | None, str]:
+    """Return a rival's candidate, or why it does not take part."""
+    try:
+        candidate = work.rivals[name]()
+        complaint = work.check(candidate.answer())
+    except Exception as error:  # whatever a rival raises, the others still count
+        words = str(error).strip().splitlines() or [""]
+        return None, f"{type(error).__name__}: {words[0]}"
+    return (None, f"wrong answer: {complaint}") if complaint else (candidate, "")
+
+
+def measure(
+    case: Case, wanted: Callable[[str], bool], floor: float | None, effort: Effort
+) -> dict[str, Any]:
+    """Return the record of one case, as ``bench/README.md`` describes it.
+
+    Parameters
+    ----------
+    case : Case
+    wanted : callable
+        Whether a rival of this name is to take part.
+    floor : float or None
+        The seconds that the job takes at least on this machine; None if nobody knows.
+    effort : Effort
+    """
+    work = case.setup()
+    record: dict[str, Any] = {
+        "suite": case.suite,
+        "name": case.name,
+        "params": dict(case.params),
+        "dtype": case.dtype,
+        "flops": float(case.flops),
+        "bytes": float(case.bytes),
+        "floor_us": None if floor is None else floor * 1e6,
+        "checked": True,
+        "complaint": "",
+        "ours": None,
+        "rivals": {},
+        "refused": {},
+        "ratios": {},
+        "percent_of_floor": None,
+        "conclusive": False,
+    }
+    complaint = work.check(work.ours.answer())
+    if complaint:  # a wrong answer is not timed, and neither is anything beside it
+        record.update(checked=False, complaint=complaint)
+        return record
+    candidates = {"fusednn": work.ours}
+    for name in filter(wanted, work.rivals):
+        candidate, reason = _admit(work, name)
+        if candidate is None:
+            record["refused"][name] = reason
+        else:
+            candidates[name] = candidate
+    times = take_turns(candidates, effort)
+
+    mine = times.pop("fusednn")
+    ours = Summary.of(mine)
+    ratios = {name: per_round(mine, theirs) for name, theirs in times.items()}
+    record["ours"] = ours.as_times()
+    record["rivals"] = {name: Summary.of(theirs).as_times() for name, theirs in times.items()}
+    record["ratios"] = {n: r.median if r.conclusive else None for n, r in ratios.items()}
+    if floor is not None and ours.conclusive:
+        record["percent_of_floor"] = 100 * floor / ours.median
+    record["conclusive"] = ours.conclusive and all(r.conclusive for r in ratios.values())
+    return record

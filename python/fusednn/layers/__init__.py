@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers under Keras' names.
+
+>>> import fusednn
+>>> from fusednn import layers
+>>> inputs = layers.Input((8,))
+>>> hidden = layers.Dense(8, activation="relu")(inputs)
+>>> outputs = layers.Dense(1)(layers.Add()([inputs, hidden]))
+>>> model = fusednn.Model(inputs, outputs)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fusednn.errors import unknown_choice
+from fusednn.layers.base import Layer as Layer
+from fusednn.layers.base import SymbolicTensor as SymbolicTensor
+from fusednn.layers.core import Activation as Activation
+from fusednn.layers.core import Dense as Dense
+from fusednn.layers.core import Dropout as Dropout
+from fusednn.layers.core import Flatten as Flatten
+from fusednn.layers.core import Input as Input
+from fusednn.layers.core import InputLayer as InputLayer
+from fusednn.layers.core import Softmax as Softmax
+from fusednn.layers.merging import Add as Add
+from fusednn.layers.merging import Concatenate as Concatenate
+from fusednn.layers.normalization import BatchNormalization as BatchNormalization
+from fusednn.layers.normalization import LayerNormalization as LayerNormalization
+
+__all__ = [
+    "Activation",
+    "Add",
+    "BatchNormalization",
+    "Concatenate",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Input",
+    "InputLayer",
+    "Layer",
+    "LayerNormalization",
+    "Softmax",
+    "SymbolicTensor",
+    "deserialize",
+    "serialize",
+]
+
+# What a model file may name. Nothing else is ever made from a file.
+_CLASSES: dict[str, type[Layer]] = {
+    c.__name__: c
+    for c in (
+        Activation,
+        Add,
+        BatchNormalization,
+        Concatenate,
+        Dense,
+        Dropout,
+        Flatten,
+        InputLayer,
+        LayerNormalization,
+        Softmax,
+    )
+}
+
+
+def serialize(layer: Layer) -> dict[str, Any]:
+    """Return class name and arguments of a layer as plain values.
+
+    Examples
+    --------
+    >>> from fusednn import layers
+    >>> layers.serialize(layers.Dropout(0.5, name="drop"))["class_name"]
+    'Dropout'
+    """
+    return {"class_name": type(layer).__name__, "config": layer.get_config()}
+
+
+def deserialize(config: Mapping[str, Any]) -> Layer:
+    """Make the layer that ``serialize`` described.
+
+    Examples
+    --------
+    >>> from fusednn import layers
+    >>> layers.deserialize({"class_name": "Dense", "config": {"units": 3}}).units
+    3
+    """
+    kind = config.get("class_name") if isinstance(config, Mapping) else None
+    if kind not in _CLASSES or not isinstance(config.get("config"), Mapping):
+        raise unknown_choice("class_name", kind, _CLASSES)
+    return _CLASSES[kind].from_config(config["config"])

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A graph of layers together with the compiled network that holds its weights."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fusednn import _core, random
+from fusednn.arrays import to_numbers
+from fusednn.errors import unknown_choice
+from fusednn.graph import Graph
+from fusednn.layers.base import Layer, SymbolicTensor
+from fusednn.layers.core import InputLayer
+from fusednn.optimizers import Optimizer
+
+_PRECISIONS = ("float32", "float64")
+
+
+def check_precision(precision: object) -> str:
+    """Return "float32" or "float64", of a name or a NumPy dtype."""
+    if isinstance(precision, str):
+        name = precision
+    else:
+        try:
+            name = np.dtype(precision).name  # type: ignore[call-overload]
+        except TypeError:
+            name = repr(precision)
+    if name not in _PRECISIONS:
+        raise unknown_choice("precision", name, _PRECISIONS)
+    return name
+
+
+def check_device(device: object) -> str:
+    """Return the name of the device that "auto" or a name stands for."""
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a string, got {device!r}")
+    return "cpu" if device == "auto" else device
+
+
+class Network:
+    """What `Model` is below compile and fit: layers, engine, weights.
+
+    The engine's network is made late: initial values are drawn when somebody first needs them. As
+    long as nobody has seen them, ``compile(seed=...)`` may still draw them anew.
+    """
+
+    def __init__(self, name: str | None, seed: int | None) -> None:
+        self.name = name or type(self).__name__.lower()
+        self._seed = None if seed is None else random.check_seed(seed)
+        self._precision = "float32"
+        self._device = "cpu"
+        self._graph: Graph | None = None
+        self._engine: Any = None
+        self._parameters: list[dict[str, Any]] = []
+        self._seen = False
+        self.optimizer: Optimizer | None = None
+
+    # ---- graph ---------------------------------------------------------------------------------
+
+    def _set_graph(self, inputs: list[SymbolicTensor], outputs: list[SymbolicTensor]) -> None:
+        """Take the layers between inputs and outputs. Nothing is changed if they do not fit."""
+        graph = Graph(inputs, outputs)
+        for layer in graph.layers:
+            if layer.owner not in (None, self):
+                raise ValueError(
+                    f"layer {layer.name!r} is part of another model, and parameters are not "
+                    "shared between models; make another layer, or one model with several outputs"
+                )
+        for layer in graph.layers:
+            layer._model = weakref.ref(self)  # type: ignore[arg-type]
+        self._graph = graph
+        self._engine = None
+        self._parameters = []
+
+    def _require_graph(self) -> Graph:
+        if self._graph is None:
+            raise ValueError(
+                f"model {self.name!r} is not built: the shape of its input is unknown; give "
+                "input_shape or begin with Input(), or call fit()"
+            )
+        return self._graph
+
+    @property
+    def built(self) -> bool:
+        """Whether the shapes of all layers are known."""
+        return self._graph is not None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in topological order, without those that stand for inputs."""
+        graph = self._require_graph()
+        return [layer for layer in graph.layers if not isinstance(layer, InputLayer)]
+
+    @property
+    def precision(self) -> str:
+        """ "float32" or "float64"."""
+        return self._precision
+
+    @property
+    def device(self) -> str:
+        """The device that the model is on, "auto" resolved."""
+        return self._device
+
+    @property
+    def seed(self) -> int:
+        """The number from which initial values, shuffles and dropout masks are drawn."""
+        if self._seed is None:
+            self._seed = random.next_seed()
+        return self._seed
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The precision as a NumPy dtype."""
+        return np.dtype(self._precision)
+
+    # ---- engine --------------------------------------------------------------------------------
+
+    def _make_engine(self, precision: str, device: str, seed: int) -> Any:
+        graph = self._require_graph()
+        engine = _core.Network(graph.nodes, precision, device, seed)
+        for layer in graph.layers:
+            if not layer.trainable:
+                engine.set_frozen(layer.name, True)
+        return engine
+
+    def _initialise(self, parameters: Sequence[dict[str, Any]], seed: int) -> None:
+        """Write the initial values, drawn from one stream per layer."""
+        for place, layer in enumerate(self._require_graph().layers):
+            own = {p["name"]: p["value"] for p in parameters if p["node"] == layer.name}
+            rng = random.stream(seed, place)
+            for name, view in own.items():
+                view[...] = layer.initializers()[name](view.shape, rng)
+
+    def _engine_for(self, precision: str, device: str, seed: int | None) -> Any:
+        """Return an engine with these settings and the present weights, made anew if need be."""
+        unseen = self._engine is None or not self._seen
+        same_seed = seed is None or seed == self._seed
+        same = (precision, device) == (self._precision, self._device) and same_seed
+        if self._engine is not None and same:
+            return self._engine
+        seed = self.seed if seed is None else seed
+        engine = self._make_engine(precision, device, seed)
+        if unseen:
+            self._initialise(engine.parameters(), seed)
+        else:
+            for new, old in zip(engine.parameters(), self._parameters, strict=True):
+                new["value"][...] = old["value"]
+        return engine
+
+    def _take_engine(self, engine: Any, precision: str, device: str, seed: int | None) -> None:
+        if engine is not self._engine:
+            self._engine = engine
+            self._parameters = engine.parameters()
+        self._precision, self._device = precision, device
+        if seed is not None:
+            self._seed = seed
+
+    def _need_engine(self) -> Any:
+        if self._engine is None:
+            engine = self._engine_for(self._precision, self._device, self._seed)
+            self._introduce(engine)
+            self._take_engine(engine, self._precision, self._device, None)
+        return self._engine
+
+    def _introduce(self, engine: Any) -> None:
+        """Tell an engine that was made after `compile` what `compile` was told."""
+
+    def _use_engine(self) -> Any:
+        """Return the engine for work that shows or changes the weights."""
+        engine = self._need_engine()
+        self._seen = True
+        return engine
+
+    def _engine_of(self, optimizer: Optimizer) -> Any:
+        """Return the engine whose optimizer this is, or None."""
+        return self._engine if self.optimizer is optimizer else None
+
+    # ---- weights -------------------------------------------------------------------------------
+
+    def _freeze(self, layer: Layer) -> None:
+        if self._engine is not None:
+            self._engine.set_frozen(layer.name, not layer.trainable)
+
+    def _views_of(self, layer: Layer) -> list[np.ndarray]:
+        self._need_engine()
+        return [p["value"] for p in self._parameters if p["node"] == layer.name]
+
+    def _weights_of(self, layer: Layer) -> list[np.ndarray]:
+        self._use_engine()
+        return self._views_of(layer)
+
+    def _named_parameters(self) -> dict[str, np.ndarray]:
+        """Return all parameters (not copies) as "<layer>/<parameter>"."""
+        self._need_engine()
+        return {f"{p['node']}/{p['name']}": p["value"] for p in self._parameters}
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """The parameters themselves (no copies): writing to these arrays changes the model."""
+        self._use_engine()
+        return [p["value"] for p in self._parameters]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer learns; setting it sets all layers."""
+        return any(layer.trainable for layer in self._require_graph().layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._require_graph().layers:
+            layer.trainable = value
+
+    def get_weights(self, averaged: bool = False) -> list[np.ndarray]:
+        """Return copies of all parameters, layer by layer.
+
+        Parameters
+        ----------
+        averaged : bool
+            Their moving averages instead; needs an optimizer with ``use_ema=True``.
+
+        Examples
+        --------
+        >>> import fusednn
+        >>> model = fusednn.Sequential([fusednn.layers.Dense(2)], input_shape=(3,))
+        >>> [w.shape for w in model.get_weights()]
+        [(3, 2), (2,)]
+        """
+        engine = self._use_engine()
+        if not averaged:
+            return [p["value"].copy() for p in self._parameters]
+        averages = engine.ema()
+        if averages is None:
+            raise ValueError("averaged=True needs an optimizer with use_ema=True")
+        # Statistics that do not learn have no average of their own.
+        return [
+            (average if p["trainable"] else p["value"]).copy()
+            for p, average in zip(self._parameters, averages, strict=True)
+        ]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all parameters by arrays of the same shapes, in the order of `get_weights`.
+
+        Raises ValueError, with nothing changed, where number or shapes differ.
+
+        Examples
+        --------
+        >>> import fusednn
+        >>> model = fusednn.Sequential([fusednn.layers.Dense(1)], input_shape=(2,))
+        >>> model.set_weights([[[1.0], [2.0]], [3.0]])
+        >>> float(model.predict([[10.0, 100.0]])[0, 0])
+        213.0
+        """
+        self._assign(self.name, self.weights, weights)
+
+    def _assign(self, owner: str, views: Sequence[np.ndarray], values: Sequence[Any]) -> None:
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"weights must be a list of arrays, got {type(values).__name__}")
+        if len(values) != len(views):
+            raise ValueError(f"{owner!r} has {len(views)} parameters, got {len(values)} arrays")
+        arrays = [to_numbers(f"weights[{i}]", value) for i, value in enumerate(values)]
+        for i, (view, array) in enumerate(zip(views, arrays, strict=True)):
+            if array.shape != view.shape:
+                raise ValueError(
+                    f"weights[{i}] of {owner!r} must have shape {view.shape}, got {array.shape}"
+                )
+        for view, array in zip(views, arrays, strict=True):
+            view[...] = array
+        self._restart_average()
+
+    def _restart_average(self) -> None:
+        """Before the first step the average of the weights is the weights."""
+        if self.optimizer is None or self._engine is None:
+            return
+        averages = self._engine.ema()
+        if averages is not None and self._engine.optimizer_steps == 0:
+            for average, parameter in zip(averages, self._parameters, strict=True):
+                average[...] = parameter["value"]
+
+    def count_params(self) -> int:
+        """Return the number of values in all parameters."""
+        self._need_engine()
+        return sum(p["value"].size for p in self._parameters)

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models as files.
+
+One safetensors file holds everything. Arrays: "<layer>/<parameter>" for weights,
+"optimizer/<state>/<layer>/<parameter>" for the optimizer's state. Metadata: `format` and
+`format_version`, `model` (JSON: the architecture) and, for a compiled model, `training` (JSON:
+what `compile` was told, steps, seed, epochs). Only the classes of this package are ever made from
+a file, and only from plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusednn import safetensors
+from fusednn.errors import check_flag, check_integer, helpful_keywords
+from fusednn.random import check_seed
+
+if TYPE_CHECKING:
+    from fusednn.models import Model
+
+Path = str | os.PathLike[str]
+
+_FORMAT = "fusednn"
+_VERSION = 1
+_PREFIX = "optimizer/"
+# What plain values can raise that are not those of a model.
+_NONSENSE = (
+    AttributeError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def _states(model: Model) -> dict[str, np.ndarray]:
+    """Return optimizer state and moving average (not copies) by their names in a file."""
+    engine = model._engine
+    slots = {slot["name"]: slot["values"] for slot in engine.optimizer_states()}
+    averages = engine.ema()
+    if averages is not None:
+        slots["ema"] = averages
+    return {
+        f"{_PREFIX}{slot}/{p['node']}/{p['name']}": value
+        for slot, values in slots.items()
+        for p, value in zip(model._parameters, values, strict=True)
+        if p["trainable"]
+    }
+
+
+def _describe(
+    model: Model, include_optimizer: bool
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    model._require_graph()
+    engine = model._use_engine()
+    tensors = model._named_parameters()
+    about = {
+        "class_name": "Sequential" if hasattr(model, "_stack") else "Model",
+        "config": model.get_config(),
+        "precision": model.precision,
+        "seed": model.seed,
+    }
+    metadata = {
+        "format": _FORMAT,
+        "format_version": str(_VERSION),
+        "model": json.dumps(about),
+    }
+    if include_optimizer and model._objective is not None:
+        tensors = {**tensors, **_states(model)}
+        training = {
+            **model._objective.serialize(),
+            "epochs": model._epochs,
+            "training_steps": engine.training_steps,
+            "optimizer_steps": engine.optimizer_steps,
+            "optimizer_memory": list(engine.optimizer_memory),
+        }
+        metadata["training"] = json.dumps(training)
+    return tensors, metadata
+
+
+def save(model: Model, path: Path, include_optimizer: bool = True) -> None:
+    """Write a model; see ``Model.save``."""
+    include_optimizer = check_flag("include_optimizer", include_optimizer)
+    safetensors.write(path, *_describe(model, include_optimizer))
+
+
+def save_weights(model: Model, path: Path) -> None:
+    """Write the weights alone; see ``Model.save_weights``."""
+    model._use_engine()
+    metadata = {"format": _FORMAT, "format_version": str(_VERSION)}
+    safetensors.write(path, model._named_parameters(), metadata)
+
+
+def to_bytes(model: Model) -> bytes:
+    """Return what `save` would write."""
+    if not model.built:
+        # Nothing but the configuration exists.
+        about = {"class_name": "Sequential", "config": model.get_config(), "seed": model._seed}
+        metadata = {
+            "format": _FORMAT,
+            "format_version": str(_VERSION),
+            "model": json.dumps({**about, "precision": model.precision}),
+        }
+        if model._objective is not None:
+            metadata["training"] = json.dumps(model._objective.serialize())
+        return b"".join(safetensors.encode({}, metadata))
+    return b"".join(safetensors.encode(*_describe(model, True)))
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def _check_format(metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != _FORMAT:
+        raise ValueError("it is a safetensors file, but not of a fusednn model")
+    version = metadata.get("format_version", "")
+    if not version.isdecimal() or int(version) > _VERSION:
+        raise ValueError(
+            f"its format_version is {version!r}, this release of fusednn reads up to {_VERSION}"
+        )
+
+
+def _check_tensors(wanted: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError unless the file has exactly the arrays that the model has."""
+    for name, value in wanted.items():
+        if name not in found:
+            raise ValueError(f"it has no array {name!r} of shape {value.shape}")
+        if found[name].shape != value.shape:
+            raise ValueError(
+                f"array {name!r} has shape {found[name].shape}, the model needs {value.shape}"
+            )
+        if found[name].dtype.kind != "f":
+            raise ValueError(f"array {name!r} has dtype {found[name].dtype}, not a float")
+    for name in found:
+        if name not in wanted:
+            raise ValueError(f"it has an array {name!r} that the model has not")
+
+
+def _json(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata[key])
+    except (KeyError, json.JSONDecodeError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"its metadata has no valid {key!r}")
+    return value
+
+
+def _rebuild(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], compile: bool, device: str
+) -> Model:
+    from fusednn.models import Model, Sequential
+    from fusednn.network import check_device, check_precision
+
+    _check_format(metadata)
+    if "model" not in metadata:
+        raise ValueError("it holds weights alone; make the model and use load_weights()")
+    about = _json(metadata, "model")
+    kinds: dict[str, type[Model]] = {"Sequential": Sequential, "Model": Model}
+    kind = about.get("class_name")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"its class_name is {kind!r}, not Sequential or Model")
+    device = check_device(device)
+    try:
+        model = kinds[kind].from_config(about["config"])
+        precision = check_precision(about["precision"])
+        seed = about["seed"]
+        model._seed = None if seed is None else check_seed(seed)
+        engine = model._make_engine(precision, device, model.seed) if model.built else None
+    except _NONSENSE as error:
+        raise ValueError(f"its architecture cannot be built: {error}") from None
+    model._take_engine(engine, precision, device, model._seed)
+    if model.built:
+        model._seen = True
+        weights = {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
+        own = model._named_parameters()
+        _check_tensors(own, weights)
+        for name, value in weights.items():
+            own[name][...] = value
+    if compile and "training" in metadata:
+        try:
+            _resume(model, tensors, _json(metadata, "training"), precision, device)
+        except _NONSENSE as error:
+            raise ValueError(f"its state of training cannot be restored: {error}") from None
+    return model
+
+
+def _resume(
+    model: Model,
+    tensors: Mapping[str, np.ndarray],
+    training: Mapping[str, Any],
+    precision: str,
+    device: str,
+) -> None:
+    """Compile as before and put optimizer, counters and averages where they were."""
+    model.compile(
+        training["optimizer"],
+        training["loss"],
+        training["metrics"],
+        training["loss_weights"],
+        device=device,
+        precision=precision,
+        convention=training["convention"],
+    )
+    if not model.built:
+        return
+    own = _states(model)
+    states = {n: t for n, t in tensors.items() if n.startswith(_PREFIX)}
+    _check_tensors(own, states)
+    for name, value in states.items():
+        own[name][...] = value
+    engine = model._engine
+    engine.optimizer_steps = training["optimizer_steps"]
+    engine.optimizer_memory = training["optimizer_memory"]
+    engine.training_steps = training["training_steps"]
+    model._epochs = check_integer("epochs", training["epochs"], 0)
+
+
+@helpful_keywords
+def load(filepath: Path, compile: bool = True, device: str = "auto") -> Model:
+    """Read a model that `Model.save` wrote. Nothing in the file is ever executed.
+
+    Parameters
+    ----------
+    filepath : path
+    compile : bool
+        Whether to restore what `compile` was told and the optimizer's state, where the file has
+        them.
+    device : {"auto", "cpu"}
+
+    Returns
+    -------
+    Model or Sequential
+
+    Raises
+    ------
+    ValueError
+        A file that is truncated, corrupt, or not of a model; the message names it.
+    OSError
+        A file that cannot be read.
+
+    Examples
+    --------
+    >>> import fusednn, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> fusednn.Sequential([fusednn.layers.Dense(3)], input_shape=(2,)).save(path)
+    >>> fusednn.load(path).output_shape
+    (None, 3)
+    """
+    tensors, metadata = safetensors.read(filepath)
+    try:
+        return _rebuild(tensors, metadata, check_flag("compile", compile), device)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(filepath)}: {error}") from None
+
+
+def from_bytes(data: bytes) -> Model:
+    """Return the model that `to_bytes` described."""
+    return _rebuild(*safetensors.decode(data), compile=True, device="auto")
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """Read weights into a model; see ``Model.load_weights``."""
+    model._use_engine()
+    tensors, _ = safetensors.read(path)
+    weights = {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
+    own = model._named_parameters()
+    try:
+        _check_tensors(own, weights)
+    except ValueError as error:
+        raise ValueError(
+            f"{os.fspath(path)}: {error}; it is of another architecture, nothing was changed"
+        ) from None
+    for name, value in weights.items():
+        own[name][...] = value
+    model._restart_average()
