@@ -24,7 +24,7 @@ set(FUSEDNN_FLAGS_x86_64_v4 -march=x86-64-v4)
 # No contraction, so that an fma happens where a rule says fma() and nowhere else, whatever the
 # instruction set. No exceptions, because a kernel that could throw would drag in shared weak symbols.
 set(FUSEDNN_KERNEL_FLAGS
-    $<$<NOT:$<CONFIG:Debug>>:-O3>
+    $<$<CONFIG:Release>:-O3>
     -ffp-contract=off
     -fno-math-errno
     -fno-trapping-math

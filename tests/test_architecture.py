@@ -43,6 +43,9 @@ SEAMS = {
     ("engine/registry.cpp", "cpu/backend.h"),
     # Which instruction sets and how many threads: properties of one device, not of the engine.
     ("bindings/bind_info.cpp", "cpu/backend.h"),
+    ("bindings/bind_bench.cpp", "cpu/ceiling.h"),
+    # What the processor can do at most: again a property of one device.
+    ("bindings/bind_bench.cpp", "cpu/ceiling.h"),
     # The catalog turns names into numbers, so it sees the lists of rules; it computes nothing.
     ("engine/catalog.cpp", "rules/activations.h"),
     ("engine/catalog.cpp", "rules/elementary.h"),
