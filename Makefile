@@ -11,6 +11,7 @@ BUILD       ?= build
 PRESET      ?= release
 TEST_EXTRAS ?= test
 DEMO_EXTRAS ?= sklearn,plot
+BENCH       ?=
 
 BIN     := $(VENV)/bin
 SOURCES := CMakeLists.txt LICENSE README.md pyproject.toml \
@@ -31,7 +32,7 @@ PRELOAD_tsan = $(call CXX_FILE,libtsan.so) $(call CXX_FILE,libstdc++.so)
 help:
 	@echo "make demo     train on real data, beside scikit-learn and PyTorch where they are installed"
 	@echo "make test     build the wheel, install it, run the C++ and the Python tests on it"
-	@echo "make bench    run the benchmarks"
+	@echo "make bench    measure speed beside the machine's limits and other libraries (BENCH=--quick)"
 	@echo "make lint     ruff, mypy, clang-format (make format mends what can be mended)"
 	@echo "make wheel    source archive and portable wheel, into dist/"
 	@echo "make stubs    write python/fusednn/_core.pyi anew from the compiled module"
@@ -80,8 +81,9 @@ test: $(VENV)/.stamp-extras-$(TEST_EXTRAS) $(VENV)/.stamp-fusednn
 	$(BIN)/ctest --test-dir $(BUILD)/release --output-on-failure
 	FUSEDNN_BUILD_DIR=$(BUILD)/release $(BIN)/python -m pytest -q
 
+# BENCH="--suite step --json result.json" narrows it down; rivals are whatever $(VENV) has.
 bench: $(VENV)/.stamp-extras-$(DEMO_EXTRAS) $(VENV)/.stamp-fusednn
-	for file in bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python -m fusednn bench $(BENCH)
 
 # ---- quality -----------------------------------------------------------------------------------
 

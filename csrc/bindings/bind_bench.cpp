@@ -82,8 +82,9 @@ void run_product(const std::string& kind, const py::object& x, const py::object&
 
 void bind_bench(py::module_& m) {
   using namespace py::literals;
-  m.def("measure_ceiling", &measure_ceiling, "kind"_a, "dtype"_a, "threads"_a, "seconds"_a = 0.1,
-        "Operations (fma) or bytes (read, copy, triad) a second that this machine reaches at most.");
+  m.def(
+      "measure_ceiling", &measure_ceiling, "kind"_a, "dtype"_a, "threads"_a, "seconds"_a = 0.1,
+      "Operations (fma) or bytes (read, copy, triad) a second that this machine reaches at most.");
   m.def("run_product", &run_product, "kind"_a, "x"_a, "w"_a, "y"_a, "repeats"_a = 1,
         "y = x w (forward), x = y wᵀ (dx) or w = xᵀ y (dw), several times, each a run of its own.");
 }

@@ -14,9 +14,13 @@ constexpr size_t size_of(DType dtype) { return dtype == DType::float32 ? 4 : 8; 
 template <class T>
 constexpr DType dtype_of();
 template <>
-constexpr DType dtype_of<float>() { return DType::float32; }
+constexpr DType dtype_of<float>() {
+  return DType::float32;
+}
 template <>
-constexpr DType dtype_of<double>() { return DType::float64; }
+constexpr DType dtype_of<double>() {
+  return DType::float64;
+}
 
 using Index = int64_t;  // sizes, strides and positions, in elements unless a name says bytes
 

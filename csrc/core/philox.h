@@ -16,8 +16,8 @@
 
 namespace fusednn {
 
-constexpr int kPhiloxGroup = 64;   // elements that share a block of counters
-constexpr int kPhiloxLanes = 16;   // counters in such a block
+constexpr int kPhiloxGroup = 64;  // elements that share a block of counters
+constexpr int kPhiloxLanes = 16;  // counters in such a block
 
 template <class U>
 struct PhiloxBlock {
@@ -37,7 +37,9 @@ FNN_HD PhiloxBlock<U> philox(PhiloxBlock<U> counter, uint32_t key0, uint32_t key
     U high0, low0, high1, low1;
     mulhilo(counter.word[0], 0xD2511F53u, high0, low0);
     mulhilo(counter.word[2], 0xCD9E8D57u, high1, low1);
-    counter = {{high1 ^ counter.word[1] ^ U(key0), low1, high0 ^ counter.word[3] ^ U(key1), low0}};
+    counter = {
+        {high1 ^ counter.word[1] ^ U(key0), low1, high0 ^ counter.word[3] ^ U(key1), low0}
+    };
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }

@@ -78,8 +78,10 @@ double measure_ceiling(Ceiling ceiling, DType dtype, int threads, double seconds
   const bool computes = ceiling == Ceiling::fma;
   const Arrays arrays(computes ? 64 * size_t(threads) : kArrayBytes);
   const Index n = computes ? kMultiplyAdds * threads : Index(kArrayBytes / size_of(dtype));
-  Job job{chosen_kernels().strain[static_cast<int>(dtype)],
-          {ceiling, n, arrays[0], arrays[1], arrays[2]}};
+  Job job{
+      chosen_kernels().strain[static_cast<int>(dtype)],
+      {ceiling, n, arrays[0], arrays[1], arrays[2]}
+  };
 
   double fastest = seconds_of(threads, job);  // and wakes the threads
   double spent = 0;

@@ -131,7 +131,7 @@ struct Loss {
   int32_t ignore_index = INT32_MIN;     // rows with this label count for nothing
   Matrix gradient;                      // may be x itself; data null: values only
   void* values = nullptr;               // one per row
-  const double* scale = nullptr;        // factor of the gradient, usually 1 / number of rows; null: 1
+  const double* scale = nullptr;  // factor of the gradient, usually 1 / number of rows; null: 1
   Index rows = 0, cols = 0;
 };
 
@@ -248,8 +248,8 @@ struct UpdateGroup {
   double clip_value = kInfinity;         // gradients are limited to [-clip_value, clip_value]
   double l2 = 0;                         // coupled weight decay: g += l2 * p
   double l1 = 0;                         // g += l1 * sign(p)
-  double shrink = 0;                     // decoupled weight decay: p -= shrink * p, shrink = lr * decay
-  double ema_decay = 0;                  // ema = ema_decay * ema + (1 - ema_decay) * p
+  double shrink = 0;     // decoupled weight decay: p -= shrink * p, shrink = lr * decay
+  double ema_decay = 0;  // ema = ema_decay * ema + (1 - ema_decay) * p
 };
 
 // One tensor (or several adjacent ones that share a group) as the optimizer sees it.

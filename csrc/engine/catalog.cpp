@@ -25,7 +25,10 @@ std::vector<ParameterInfo> parameters_of() {
 
 template <class... Rules>
 std::vector<ActivationInfo> list_activations(TypeList<Rules...>) {
-  return {{Rules::name, parameters_of<Rules>(), Rules::saves == rules::Saves::input}...};
+  return {
+      {Rules::name, parameters_of<Rules>(), Rules::saves == rules::Saves::input}
+      ...
+  };
 }
 
 template <class... Rules>
@@ -48,15 +51,16 @@ typename Rule::Hyper hyper_of(const double* values) {
 
 template <class Rule>
 void prepare(const double* hyper, int convention, int64_t t, double* memory, double* constants) {
-  const auto prepared = Rule::prepare(hyper_of<Rule>(hyper),
-                                      static_cast<rules::Convention>(convention), t, memory);
+  const auto prepared =
+      Rule::prepare(hyper_of<Rule>(hyper), static_cast<rules::Convention>(convention), t, memory);
   static_assert(sizeof(prepared) <= kMaxConstants * sizeof(double), "raise kMaxConstants");
   __builtin_memcpy(constants, &prepared, sizeof(prepared));
 }
 
 template <class Rule>
 double initial_state(const double* hyper, int convention, int slot) {
-  return Rule::initial_state(hyper_of<Rule>(hyper), static_cast<rules::Convention>(convention), slot);
+  return Rule::initial_state(hyper_of<Rule>(hyper), static_cast<rules::Convention>(convention),
+                             slot);
 }
 
 template <class Rule>
@@ -167,24 +171,27 @@ int find_convention(const std::string& name) {
   return find("convention", name, {"torch", "keras", "textbook"});
 }
 
-std::vector<double> bind_parameters(const std::string& owner, const std::vector<ParameterInfo>& known,
+std::vector<double> bind_parameters(const std::string& owner,
+                                    const std::vector<ParameterInfo>& known,
                                     const std::map<std::string, double>& given) {
   std::vector<double> values;
   for (const ParameterInfo& parameter : known) values.push_back(parameter.value);
   for (const auto& [name, value] : given) {
-    const auto place = static_cast<size_t>(
-        find((owner + " parameter").c_str(), name, names_in(known)));
+    const auto place =
+        static_cast<size_t>(find((owner + " parameter").c_str(), name, names_in(known)));
     const ParameterInfo& parameter = known[place];
     if (!(value >= parameter.low && value <= parameter.high)) {
       throw std::invalid_argument(owner + ": " + name + "=" + to_string(value) + " is outside [" +
-                                  to_string(parameter.low) + ", " + to_string(parameter.high) + "]");
+                                  to_string(parameter.low) + ", " + to_string(parameter.high) +
+                                  "]");
     }
     values[place] = value;
   }
   return values;
 }
 
-ActivationSpec activation_spec(const std::string& name, const std::map<std::string, double>& given) {
+ActivationSpec activation_spec(const std::string& name,
+                               const std::map<std::string, double>& given) {
   ActivationSpec spec;
   spec.rule = find_activation(name);
   const std::vector<double> values =

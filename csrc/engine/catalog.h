@@ -34,9 +34,10 @@ struct OptimizerInfo {
   std::vector<ParameterInfo> parameters;  // low and high are not used
   std::vector<std::string> states;
   std::vector<double> memory;  // numbers that live from step to step beside the states, at step 1
-  bool layerwise;  // needs each tensor apart, because it works with norms of tensors
+  bool layerwise;              // needs each tensor apart, because it works with norms of tensors
   // Fills constants from the hyper-parameters (in the order of `parameters`) for step t = 1, 2, ...
-  void (*prepare)(const double* hyper, int convention, int64_t t, double* memory, double* constants);
+  void (*prepare)(const double* hyper, int convention, int64_t t, double* memory,
+                  double* constants);
   // The value that fills a state before step 1.
   double (*initial_state)(const double* hyper, int convention, int slot);
 };
@@ -55,7 +56,8 @@ int find_convention(const std::string& name);  // "torch" 0, "keras" 1, "textboo
 
 // Values of hyper-parameters, in rule order, from names; unknown names and values outside the domain
 // are errors that name `owner`.
-std::vector<double> bind_parameters(const std::string& owner, const std::vector<ParameterInfo>& known,
+std::vector<double> bind_parameters(const std::string& owner,
+                                    const std::vector<ParameterInfo>& known,
                                     const std::map<std::string, double>& given);
 
 ActivationSpec activation_spec(const std::string& name, const std::map<std::string, double>& given);

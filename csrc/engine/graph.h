@@ -24,8 +24,8 @@ struct Parameter {
   std::string name;
   Shape shape;
   Index size = 0;
-  Index offset = 0;        // elements from the start of the parameter arena
-  bool trainable = true;   // by nature; see Node::frozen for the caller's wish
+  Index offset = 0;       // elements from the start of the parameter arena
+  bool trainable = true;  // by nature; see Node::frozen for the caller's wish
 };
 
 struct Node {
@@ -33,16 +33,16 @@ struct Node {
   std::unique_ptr<Layer> layer;  // null for inputs
   std::vector<int> inputs;
   Shape shape;
-  Index size = 0;                // product of the shape
-  std::vector<int> parameters;   // places in Graph::parameters
-  bool frozen = false;           // its parameters do not learn
+  Index size = 0;               // product of the shape
+  std::vector<int> parameters;  // places in Graph::parameters
+  bool frozen = false;          // its parameters do not learn
 };
 
 struct Graph {
   std::vector<Node> nodes;
-  std::vector<int> inputs;             // nodes of type "input", in the caller's order
+  std::vector<int> inputs;  // nodes of type "input", in the caller's order
   std::vector<Parameter> parameters;
-  Index parameter_elements = 0;        // length of the parameter arena, padding included
+  Index parameter_elements = 0;  // length of the parameter arena, padding included
 
   int find(const std::string& name) const;  // std::invalid_argument when there is no such node
 };

@@ -45,7 +45,7 @@ class Recorder {
   virtual ActivationSpec activation() const = 0;
   virtual Matrix pre_activation() = 0;
   virtual void* parameter(int i) = 0;
-  virtual void* gradient(int i) = 0;      // null when frozen
+  virtual void* gradient(int i) = 0;         // null when frozen
   virtual void* keep(int key, Index n) = 0;  // n elements that live from forward to backward
 
   // The gradient of the node's output before its fused activation (dz).
@@ -55,8 +55,8 @@ class Recorder {
   virtual std::optional<InputGradient> input_gradient(int i, bool applies_derivative) = 0;
 
   virtual uint64_t seed() const = 0;
-  virtual uint32_t stream() const = 0;         // a number of this node's own, for random masks
-  virtual const uint64_t* step() const = 0;    // counts training steps
+  virtual uint32_t stream() const = 0;       // a number of this node's own, for random masks
+  virtual const uint64_t* step() const = 0;  // counts training steps
   virtual void record_command(Command command) = 0;
   virtual DType dtype() const = 0;
 

@@ -14,9 +14,8 @@ Arena::Arena(const Backend& backend, size_t bytes)
 Layout lay_out(const std::vector<Lifetime>& lifetimes) {
   std::vector<size_t> by_size(lifetimes.size());
   std::iota(by_size.begin(), by_size.end(), size_t{0});
-  std::stable_sort(by_size.begin(), by_size.end(), [&](size_t a, size_t b) {
-    return lifetimes[a].bytes > lifetimes[b].bytes;
-  });
+  std::stable_sort(by_size.begin(), by_size.end(),
+                   [&](size_t a, size_t b) { return lifetimes[a].bytes > lifetimes[b].bytes; });
 
   Layout layout;
   layout.offsets.resize(lifetimes.size());
@@ -33,11 +32,10 @@ Layout lay_out(const std::vector<Lifetime>& lifetimes) {
     }
     layout.offsets[now] = offset;
     layout.bytes = std::max(layout.bytes, offset + align(life.bytes));
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), now,
-                                   [&](size_t a, size_t b) {
-                                     return layout.offsets[a] < layout.offsets[b];
-                                   }),
-                  now);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), now,
+                         [&](size_t a, size_t b) { return layout.offsets[a] < layout.offsets[b]; }),
+        now);
   }
   return layout;
 }

@@ -341,8 +341,8 @@ struct LogSigmoid {
 };
 
 // An activation is named by its place here. Linear comes first: place 0 means none.
-using Activations = TypeList<Linear, Relu, LeakyRelu, Elu, Selu, Gelu, GeluTanh, Silu, Sigmoid,
-                             HardSigmoid, Tanh, Softplus, Softsign, Mish, Relu6, HardSwish, Exponential,
-                             LogSigmoid>;
+using Activations =
+    TypeList<Linear, Relu, LeakyRelu, Elu, Selu, Gelu, GeluTanh, Silu, Sigmoid, HardSigmoid, Tanh,
+             Softplus, Softsign, Mish, Relu6, HardSwish, Exponential, LogSigmoid>;
 
 }  // namespace fusednn::rules

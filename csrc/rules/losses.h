@@ -154,7 +154,8 @@ struct SquaredHinge {
 struct BinaryCrossEntropy {
   static constexpr char name[] = "binary_cross_entropy";
   static constexpr Parameters<2> parameters{
-      {{"pos_weight", 1.0, 0.0, kInfinity}, {"label_smoothing", 0.0, 0.0, 1.0}}};
+      {{"pos_weight", 1.0, 0.0, kInfinity}, {"label_smoothing", 0.0, 0.0, 1.0}}
+  };
   static constexpr bool sums_outputs = false;
   template <class V>
   FNN_HD static LossLanes<V> evaluate(V x, V t, const V* a) {
@@ -174,7 +175,8 @@ struct BinaryCrossEntropy {
 struct BinaryCrossEntropyLogits {
   static constexpr char name[] = "binary_cross_entropy_logits";
   static constexpr Parameters<2> parameters{
-      {{"pos_weight", 1.0, 0.0, kInfinity}, {"label_smoothing", 0.0, 0.0, 1.0}}};
+      {{"pos_weight", 1.0, 0.0, kInfinity}, {"label_smoothing", 0.0, 0.0, 1.0}}
+  };
   static constexpr bool sums_outputs = false;
   template <class V>
   FNN_HD static LossLanes<V> evaluate(V x, V t, const V* a) {
@@ -203,8 +205,8 @@ struct KlDivergence {
 };
 
 using PointwiseLosses =
-    TypeList<MeanSquaredError, MeanAbsoluteError, Huber, LogCosh, Quantile, Poisson, PoissonLog, Hinge,
-             SquaredHinge, BinaryCrossEntropy, BinaryCrossEntropyLogits, KlDivergence>;
+    TypeList<MeanSquaredError, MeanAbsoluteError, Huber, LogCosh, Quantile, Poisson, PoissonLog,
+             Hinge, SquaredHinge, BinaryCrossEntropy, BinaryCrossEntropyLogits, KlDivergence>;
 
 // ---- rowwise ---------------------------------------------------------------------------------
 // A kernel takes a rule through the columns of a row twice:
@@ -242,7 +244,9 @@ FNN_HD V smooth_target(V t, V per_class, V s) {
 // cross-entropy of t and softmax(x) is T log E - D, with gradient (T / E) e - t.
 template <class V>
 FNN_HD RowLoss<V> prepare_softmax(const V (&sums)[kRowSums]) {
-  return {fma(sums[1], log(sums[0]), -sums[2]), {sums[1] / sums[0], V(0)}};
+  return {
+      fma(sums[1], log(sums[0]), -sums[2]), {sums[1] / sums[0], V(0)}
+  };
 }
 
 // -sum t log softmax(x): the cross-entropy of target probabilities (or a class) and logits.
@@ -259,7 +263,9 @@ struct SoftmaxCrossEntropy {
   FNN_HD static RowTerms<V> terms(V x, V t, V m) {
     const V shifted = x - m;
     const V e = exp(shifted);
-    return {e, {e, t, times_if(t, shifted)}};
+    return {
+        e, {e, t, times_if(t, shifted)}
+    };
   }
   template <class V>
   FNN_HD static RowLoss<V> prepare(const V (&sums)[kRowSums]) {
@@ -285,11 +291,15 @@ struct CategoricalCrossEntropy {
   }
   template <class V>
   FNN_HD static RowTerms<V> terms(V x, V t, V) {
-    return {x, {x, t, t * log(max(V(kLeastProbability), x))}};
+    return {
+        x, {x, t, t * log(max(V(kLeastProbability), x))}
+    };
   }
   template <class V>
   FNN_HD static RowLoss<V> prepare(const V (&sums)[kRowSums]) {
-    return {fma(sums[1], log(sums[0]), -sums[2]), {sums[1] / sums[0], V(0)}};
+    return {
+        fma(sums[1], log(sums[0]), -sums[2]), {sums[1] / sums[0], V(0)}
+    };
   }
   template <class V>
   FNN_HD static V gradient(V x, V t, const V (&factors)[kRowFactors]) {
@@ -312,7 +322,9 @@ struct KlDivergenceLogits {
   FNN_HD static RowTerms<V> terms(V x, V t, V m) {
     const V shifted = x - m;
     const V e = exp(shifted);
-    return {e, {e, t, times_if(t, shifted - log(t))}};
+    return {
+        e, {e, t, times_if(t, shifted - log(t))}
+    };
   }
   template <class V>
   FNN_HD static RowLoss<V> prepare(const V (&sums)[kRowSums]) {
@@ -338,14 +350,18 @@ struct Cosine {
   }
   template <class V>
   FNN_HD static RowTerms<V> terms(V x, V t, V) {
-    return {x, {x * x, t * t, x * t}};
+    return {
+        x, {x * x, t * t, x * t}
+    };
   }
   template <class V>
   FNN_HD static RowLoss<V> prepare(const V (&sums)[kRowSums]) {
     const V per_x = inverse_norm(sums[0]);
     const V per_t = inverse_norm(sums[1]);
     const V cosine = sums[2] * per_x * per_t;
-    return {V(1) - cosine, {cosine * per_x * per_x, per_x * per_t}};
+    return {
+        V(1) - cosine, {cosine * per_x * per_x, per_x * per_t}
+    };
   }
   template <class V>
   FNN_HD static V gradient(V x, V t, const V (&factors)[kRowFactors]) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import numpy
 import typing
-__all__: list[str] = ['Network', 'activation_backward', 'activation_forward', 'activations', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'num_threads', 'optimizer_step', 'optimizers', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward']
+__all__: list[str] = ['Network', 'activation_backward', 'activation_forward', 'activations', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward']
 class Network:
     """
     A graph with its parameters, and all that runs on it.
@@ -145,6 +145,10 @@ def losses() -> dict:
     """
     Name -> parameters as {name: (default, low, high)}, and whether the rule works row by row.
     """
+def measure_ceiling(kind: str, dtype: str, threads: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex = 0.1) -> float:
+    """
+    Operations (fma) or bytes (read, copy, triad) a second that this machine reaches at most.
+    """
 def num_threads() -> int:
     """
     How many threads a run may use.
@@ -156,6 +160,10 @@ def optimizer_step(options: dict, parameters: list, gradients: list, state: dict
 def optimizers() -> dict:
     """
     Name -> parameters as {name: (default, low, high)}, the names of the state tensors, and whether the rule works with norms of whole tensors.
+    """
+def run_product(kind: str, x: typing.Any, w: typing.Any, y: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+    """
+    y = x w (forward), x = y wᵀ (dx) or w = xᵀ y (dw), several times, each a run of its own.
     """
 def set_isa(name: str) -> None:
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine a measurement was made on, and an environment in which every library is at its best."""
+"""The machine a measurement is made on, and an environment that holds no library back."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def processor_name() -> str:
 
 
 def last_level_cache() -> int | None:
-    """Return the bytes of the largest cache of the first processor; None where Linux is not asked."""
+    """Return the bytes of the first processor's largest cache; None where Linux does not say."""
     largest = 0
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text().strip()

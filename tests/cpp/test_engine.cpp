@@ -37,8 +37,12 @@ __attribute__((noinline)) void* operator new(size_t bytes, std::align_val_t alig
 }
 __attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
 __attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-__attribute__((noinline)) void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-__attribute__((noinline)) void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+__attribute__((noinline)) void operator delete(void* memory, size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
 
 // ---- networks to test on -------------------------------------------------------------------------
 
@@ -49,35 +53,39 @@ using Values = std::map<std::string, Value>;
 // Two branches, normalisations, dropout, concatenation, fan-out, a residual sum: every layer there is.
 std::vector<NodeSpec> every_layer() {
   const auto activation = [](const char* name) {
-    return Values{{"activation", std::string(name)}};
+    return Values{
+        {"activation", std::string(name)}
+    };
   };
   return {
-      {"input", "x", {}, {{"shape", std::vector<int64_t>{3, 4}}}},
-      {"flatten", "flat", {0}, {}},
-      {"dense", "d1", {1}, {{"units", int64_t{9}}}},
-      {"activation", "a1", {2}, activation("gelu")},
-      {"dense", "d2", {3}, {{"units", int64_t{9}}}},
-      {"activation", "a2", {4}, activation("tanh")},
-      {"add", "sum", {3, 5}, {}},
-      {"batch_normalization", "bn", {6}, {}},
-      {"activation", "a3", {7}, activation("silu")},
-      {"dropout", "drop", {8}, {{"rate", 0.25}}},
-      {"dense", "d3", {9}, {{"units", int64_t{5}}, {"use_bias", false}}},
-      {"layer_normalization", "ln", {10}, {}},
-      {"concatenate", "both", {11, 3}, {}},
-      {"softmax", "soft", {12}, {}},
-      {"dense", "out", {13}, {{"units", int64_t{4}}}},
+      {"input",               "x",    {},      {{"shape", std::vector<int64_t>{3, 4}}}     },
+      {"flatten",             "flat", {0},     {}                                          },
+      {"dense",               "d1",   {1},     {{"units", int64_t{9}}}                     },
+      {"activation",          "a1",   {2},     activation("gelu")                          },
+      {"dense",               "d2",   {3},     {{"units", int64_t{9}}}                     },
+      {"activation",          "a2",   {4},     activation("tanh")                          },
+      {"add",                 "sum",  {3, 5},  {}                                          },
+      {"batch_normalization", "bn",   {6},     {}                                          },
+      {"activation",          "a3",   {7},     activation("silu")                          },
+      {"dropout",             "drop", {8},     {{"rate", 0.25}}                            },
+      {"dense",               "d3",   {9},     {{"units", int64_t{5}}, {"use_bias", false}}},
+      {"layer_normalization", "ln",   {10},    {}                                          },
+      {"concatenate",         "both", {11, 3}, {}                                          },
+      {"softmax",             "soft", {12},    {}                                          },
+      {"dense",               "out",  {13},    {{"units", int64_t{4}}}                     },
   };
 }
 
 std::vector<NodeSpec> classifier() {
-  return {{"input", "x", {}, {{"shape", std::vector<int64_t>{20}}}},
-          {"dense", "d1", {0}, {{"units", int64_t{33}}}},
-          {"activation", "a1", {1}, {{"activation", std::string("relu")}}},
-          {"dropout", "drop", {2}, {{"rate", 0.1}}},
-          {"dense", "d2", {3}, {{"units", int64_t{257}}}},
-          {"activation", "a2", {4}, {{"activation", std::string("silu")}}},
-          {"dense", "out", {5}, {{"units", int64_t{7}}}}};
+  return {
+      {"input",      "x",    {},  {{"shape", std::vector<int64_t>{20}}}},
+      {"dense",      "d1",   {0}, {{"units", int64_t{33}}}             },
+      {"activation", "a1",   {1}, {{"activation", std::string("relu")}}},
+      {"dropout",    "drop", {2}, {{"rate", 0.1}}                      },
+      {"dense",      "d2",   {3}, {{"units", int64_t{257}}}            },
+      {"activation", "a2",   {4}, {{"activation", std::string("silu")}}},
+      {"dense",      "out",  {5}, {{"units", int64_t{7}}}              }
+  };
 }
 
 CriterionSpec cross_entropy() {
@@ -124,9 +132,7 @@ void test_gradients_match_central_differences() {
   network.set_training({cross_entropy()}, {}, nullptr);
   const Problem<double> problem(11, 12, 4);
 
-  const auto loss = [&] {
-    return network.compute_gradients(problem.data, true).losses[0] / 11.0;
-  };
+  const auto loss = [&] { return network.compute_gradients(problem.data, true).losses[0] / 11.0; };
   loss();
   auto* parameters = reinterpret_cast<double*>(network.parameters());
   const std::vector<double> gradients(
@@ -221,10 +227,11 @@ void test_watcher_stops_after_a_whole_step() {
 
 void test_watcher_stops_within_a_long_step() {
   const std::vector<NodeSpec> wide = {
-      {"input", "x", {}, {{"shape", std::vector<int64_t>{1200}}}},
-      {"dense", "d1", {0}, {{"units", int64_t{1200}}}},
-      {"dense", "d2", {1}, {{"units", int64_t{1200}}}},
-      {"dense", "out", {2}, {{"units", int64_t{10}}}}};
+      {"input", "x",   {},  {{"shape", std::vector<int64_t>{1200}}}},
+      {"dense", "d1",  {0}, {{"units", int64_t{1200}}}             },
+      {"dense", "d2",  {1}, {{"units", int64_t{1200}}}             },
+      {"dense", "out", {2}, {{"units", int64_t{10}}}               }
+  };
   Network network(wide, DType::float64, cpu::backend(), 5);
   fill_parameters<double>(network);
   OptimizerSpec adam;

@@ -95,13 +95,18 @@ template <class Rule>
 void check_rowwise() {
   const double h = 1e-6;
   const Row x = {0.2, 0.9, 0.4, 0.05};
-  for (const Row& t : {Row{0, 1, 0, 0}, Row{0.1, 0.2, 0.3, 0.4}, Row{0, 0, 0, 2}}) {
+  for (const Row& t : {
+           Row{0,   1,   0,   0  },
+           Row{0.1, 0.2, 0.3, 0.4},
+           Row{0,   0,   0,   2  }
+  }) {
     const RowResult row = evaluate_row<Rule>(x, t);
     for (size_t j = 0; j < x.size(); ++j) {
       Row above = x, below = x;
       above[j] += h;
       below[j] -= h;
-      const double difference = evaluate_row<Rule>(above, t).value - evaluate_row<Rule>(below, t).value;
+      const double difference =
+          evaluate_row<Rule>(above, t).value - evaluate_row<Rule>(below, t).value;
       near(Rule::name, row.gradient[j], difference / (2 * h));
     }
   }

@@ -34,12 +34,12 @@ using simd::VecU32;
 
 int failures = 0;
 
-#define CHECK(condition)                                                       \
-  do {                                                                         \
-    if (!(condition)) {                                                        \
-      ++failures;                                                              \
-      std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);      \
-    }                                                                          \
+#define CHECK(condition)                                                  \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      ++failures;                                                         \
+      std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+    }                                                                     \
   } while (false)
 
 template <class T>
@@ -59,10 +59,25 @@ constexpr T kNan = std::numeric_limits<T>::quiet_NaN();
 template <class T>
 std::vector<T> special_values() {
   using L = std::numeric_limits<T>;
-  std::vector<T> values{0,         T(-0.0), 1,           -1,           T(0.5),          T(-2.5),
-                        T(1.5),    T(2.5),  T(3.49),     -T(3.5),      L::max(),        L::lowest(),
-                        L::min(),  -L::min(), L::denorm_min(), -L::denorm_min(), kInfinity<T>,
-                        -kInfinity<T>, kNan<T>};
+  std::vector<T> values{0,
+                        T(-0.0),
+                        1,
+                        -1,
+                        T(0.5),
+                        T(-2.5),
+                        T(1.5),
+                        T(2.5),
+                        T(3.49),
+                        -T(3.5),
+                        L::max(),
+                        L::lowest(),
+                        L::min(),
+                        -L::min(),
+                        L::denorm_min(),
+                        -L::denorm_min(),
+                        kInfinity<T>,
+                        -kInfinity<T>,
+                        kNan<T>};
   return values;
 }
 
@@ -213,9 +228,17 @@ void test_words() {
       test_words_below<Vec<float>>(a, threshold);
       test_words_below<Vec<double>>(a, threshold);
     }
-    const auto block = fusednn::philox<VecU32>({{x, y, x ^ y, VecU32(factor)}}, a[0], b[0]);
+    const auto block = fusednn::philox<VecU32>(
+        {
+            {x, y, x ^ y, VecU32(factor)}
+    },
+        a[0], b[0]);
     for (int i = 0; i < size; ++i) {
-      const auto scalar = fusednn::philox<uint32_t>({{a[i], b[i], a[i] ^ b[i], factor}}, a[0], b[0]);
+      const auto scalar = fusednn::philox<uint32_t>(
+          {
+              {a[i], b[i], a[i] ^ b[i], factor}
+      },
+          a[0], b[0]);
       for (int word = 0; word < 4; ++word) CHECK(block.word[word][i] == scalar.word[word]);
     }
   }
@@ -249,15 +272,15 @@ template <class T>
 const std::vector<Function<T>>& functions();
 
 #define FUNCTION(name, bound) \
-  { #name, [](V x) { return name(x); }, [](Wide x) -> Wide { return std::name(x); }, bound }
+  {#name, [](V x) { return name(x); }, [](Wide x) -> Wide { return std::name(x); }, bound}
 
 template <>
 const std::vector<Function<float>>& functions<float>() {
   using V = Vec<float>;
   using Wide = double;
   static const std::vector<Function<float>> list{
-      FUNCTION(exp, 1.1), FUNCTION(expm1, 1.35), FUNCTION(log, 0.9), FUNCTION(log1p, 1.65),
-      FUNCTION(tanh, 1.55), FUNCTION(erf, 1.3), FUNCTION(sqrt, 0.5000001)};
+      FUNCTION(exp, 1.1),   FUNCTION(expm1, 1.35), FUNCTION(log, 0.9),       FUNCTION(log1p, 1.65),
+      FUNCTION(tanh, 1.55), FUNCTION(erf, 1.3),    FUNCTION(sqrt, 0.5000001)};
   return list;
 }
 
@@ -266,8 +289,8 @@ const std::vector<Function<double>>& functions<double>() {
   using V = Vec<double>;
   using Wide = long double;
   static const std::vector<Function<double>> list{
-      FUNCTION(exp, 1.1), FUNCTION(expm1, 1.6), FUNCTION(log, 0.9), FUNCTION(log1p, 1.6),
-      FUNCTION(tanh, 1.6), FUNCTION(erf, 1.6), FUNCTION(sqrt, 0.501)};
+      FUNCTION(exp, 1.1),  FUNCTION(expm1, 1.6), FUNCTION(log, 0.9),   FUNCTION(log1p, 1.6),
+      FUNCTION(tanh, 1.6), FUNCTION(erf, 1.6),   FUNCTION(sqrt, 0.501)};
   return list;
 }
 
@@ -353,8 +376,8 @@ std::vector<T> edges() {
     centres.push_back(std::ldexp(std::sqrt(T(0.5)), e));
   }
   for (int n = 1; n < 2200; ++n) centres.push_back(T(n * 0.34657359027997264));  // n / 2 ln 2
-  for (double c : {0.875, 3.9, 4.0, 0.55, 5.8, 6.0, 9.01, 10.0, 17.3, 19.06, 20.0, 36.7, 88.72, 103.97,
-                   709.78, 745.13}) {
+  for (double c : {0.875, 3.9, 4.0, 0.55, 5.8, 6.0, 9.01, 10.0, 17.3, 19.06, 20.0, 36.7, 88.72,
+                   103.97, 709.78, 745.13}) {
     centres.push_back(T(c));
   }
   std::vector<T> list;
@@ -385,12 +408,24 @@ void sweep_doubles(int blocks) {
       for (double& number : x) {
         const uint64_t word = random();
         switch (block % 8) {
-          case 0: std::memcpy(&number, &word, sizeof(number)); break;
-          case 1: number = std::ldexp(unit(random), int(word % 64) - 53); break;
-          case 2: number = 1 + std::ldexp(unit(random), -int(word % 53)); break;
-          case 3: number = 750 * unit(random); break;
-          case 4: number = 20 * unit(random); break;
-          default: number = (block % 8 - 4.5) * unit(random); break;  // 0.5, 1.5, 2.5
+          case 0:
+            std::memcpy(&number, &word, sizeof(number));
+            break;
+          case 1:
+            number = std::ldexp(unit(random), int(word % 64) - 53);
+            break;
+          case 2:
+            number = 1 + std::ldexp(unit(random), -int(word % 53));
+            break;
+          case 3:
+            number = 750 * unit(random);
+            break;
+          case 4:
+            number = 20 * unit(random);
+            break;
+          default:
+            number = (block % 8 - 4.5) * unit(random);
+            break;  // 0.5, 1.5, 2.5
         }
       }
       measure(f, x.data(), kBlock, worst);

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fusednn
-from fusednn import _core, datasets
+from fusednn import _core, datasets, machine
 from fusednn.cli import contention, demo, doctor, main, rivals, selftest, tables
 
 # What may be set where the tests run, and would change what the doctor says.
@@ -56,7 +56,7 @@ def test_help_lists_the_commands_there_are():
     done = call("--help")
     assert done.returncode == 0
     listed = re.findall(r"^    (\w+)  ", done.stdout, re.MULTILINE)
-    assert listed == ["doctor", "demo"]
+    assert listed == ["doctor", "demo", "bench"]
 
 
 def test_no_command_shows_the_help_and_is_an_error():
@@ -67,7 +67,7 @@ def test_no_command_shows_the_help_and_is_an_error():
 
 def test_unknown_command_suggests_the_nearest(capsys):
     said = usage_error(capsys, "docter")
-    assert "unknown command 'docter'; did you mean 'doctor'? known: doctor, demo" in said
+    assert "unknown command 'docter'; did you mean 'doctor'? known: doctor, demo, bench" in said
     assert "did you mean" not in usage_error(capsys, "xyzzy")
 
 
@@ -422,7 +422,7 @@ def test_rivals_choose_their_own_kernels(monkeypatch, tmp_path):
     monkeypatch.setenv("OPENBLAS_L2_SIZE", "512")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert rivals.race("sklearn", WORK, tmp_path).seconds == 1.0
-    assert not set(rivals.KERNEL_VARIABLES) & set(seen)
+    assert not set(machine.KERNEL_VARIABLES) & set(seen)
     assert seen["OMP_NUM_THREADS"] == "3"
 
 

@@ -36,6 +36,7 @@ struct Range {
 
 // The share of n pieces that belongs to one thread of the team.
 FNN_HD Range share(Index n, const Context& context) {
+  if (context.size == 1) return {0, n};
   return {n * context.rank / context.size, n * (context.rank + 1) / context.size};
 }
 

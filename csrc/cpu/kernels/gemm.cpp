@@ -7,6 +7,7 @@
 // written while it is in cache, and meets its epilogue there.
 #include "cpu/kernels/gemm.h"
 
+#include "cpu/kernels/gemm_column.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
 
@@ -20,8 +21,8 @@ constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 // Long enough that going through c once more per chunk costs little. A chunk of a panel of b streams
 // from the second-level cache on processors with AVX-512 and fits into the first elsewhere.
 constexpr Index kChunk = vector_bytes == 64 ? 512 : 384;
-constexpr Index kBlockBytes = 512 << 10;  // of a, half of a second-level cache
-constexpr Index kSlabChunks = 2;          // chunks of k for which rows of a are packed at a time
+constexpr Index kBlockBytes = 256 << 10;  // of a; the second-level cache also has b and c passing through
+constexpr Index kNearBytes = 1 << 20;     // of c: no more stays in a second-level cache
 constexpr Index kLittleDepth = 8;
 constexpr Index kMaxBlockRows = 144;
 constexpr Index kMaxBlockTiles = kMaxBlockRows / kTileRows;
@@ -38,7 +39,9 @@ constexpr Index kFewTiles = 8;
 // [0, total) in `pieces` parts that differ by at most one.
 struct Split {
   Index pieces, size, rest;
-  Split(Index total, Index n) : pieces(n), size(total / n), rest(total - n * size) {}
+  // One piece is common in small products, where a division counts.
+  Split(Index total, Index n)
+      : pieces(n), size(n == 1 ? total : total / n), rest(total - n * size) {}
   Index begin(Index i) const { return i * size + smaller(i, rest); }
   Index length(Index i) const { return size + (i < rest ? 1 : 0); }
 };
@@ -68,7 +71,7 @@ struct Plan {
       : rows(p.m, ceil_div(p.m, kTileRows)),
         blocks(rows.pieces, 1),
         chunks(p.k, larger(1, ceil_div(p.k, kChunk))),
-        slab_chunks(smaller(chunks.pieces, kSlabChunks)),
+        slab_chunks(1),
         width(widest_tile(p.m) * Vec<T>::size),
         panels(ceil_div(p.n, width)),
         round_blocks(1),
@@ -127,13 +130,19 @@ struct Plan {
   Index row(Index tile) const { return rows.begin(tile); }
   bool panel_on_stack() const { return slab_depth() * width * Index(sizeof(T)) <= kStackBytes; }
 
+  // A thread that has whole blocks to itself packs each when it comes to it, so that the block is read
+  // from the second-level cache and nobody waits. Where there are more threads than blocks, the team
+  // packs them together.
+  bool packs_own_blocks(Index threads) const { return pack_a && threads <= blocks.pieces; }
+
   // The layout of the workspace, in elements.
   static Index aligned(Index n) {
     constexpr Index step = kAlign / sizeof(T);
     return ceil_div(n, step) * step;
   }
-  Index packed_a() const {
-    return pack_a ? aligned(round_blocks * blocks_rows() * slab_depth()) : 0;
+  Index packed_block() const { return aligned(blocks_rows() * slab_depth()); }
+  Index packed_a(Index threads) const {
+    return !pack_a ? 0 : (packs_own_blocks(threads) ? threads : round_blocks) * packed_block();
   }
   Index packed_panel() const { return aligned(slab_depth() * width); }
   Index packed_b(Index threads) const {
@@ -196,6 +205,7 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
   tile.b_stride = item.b.stride;
   tile.c_stride = apart ? plan.width : p.c_row;
   tile.saved_stride = p.saved_row;
+  tile.far = p.m * p.n * Index(sizeof(T)) > kNearBytes && !apart;
   tile.lanes = cols - (vectors - 1) * Vec<T>::size;
 
   for (Index chunk = item.first_chunk; chunk < item.end_chunk; ++chunk) {
@@ -243,6 +253,25 @@ void pack_panel(const Product<T>& p, const Plan<T>& plan, Index panel, Index k0,
     pack_straight<T>({b, p.b_k}, depth, cols, dst, plan.width, true);
   } else {
     pack_transposed<T>({b, p.b_col}, cols, depth, dst, plan.width, true);
+  }
+}
+
+// Several panels, one after the other in dst.
+template <class T>
+void pack_panels(const Product<T>& p, const Plan<T>& plan, Range panels, Index k0, Index depth,
+                 T* dst) {
+  // Many at a time, so that long runs of memory are read.
+  const Index together = p.b_col == 1 ? 8 : 1;
+  const Index step = p.b_col == 1 ? 4 : depth;
+  for (Index first = panels.begin; first < panels.end; first += together) {
+    const Index end = smaller(first + together, panels.end);
+    for (Index k = 0; k < depth; k += step) {
+      const Index some = smaller(step, depth - k);
+      for (Index j = first; j < end; ++j) {
+        T* to = dst + (j - panels.begin) * plan.packed_panel() + k * plan.width;
+        pack_panel(p, plan, j, k0 + k, some, to);
+      }
+    }
   }
 }
 
@@ -295,22 +324,26 @@ template <class T>
 void run_slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Context& context,
               T* own_panel) {
   T* packed_a = reinterpret_cast<T*>(context.workspace);
-  T* packed_b = packed_a + plan.packed_a();
+  T* packed_b = packed_a + plan.packed_a(context.size);
+  const bool own_blocks = plan.packs_own_blocks(context.size);
+  if (own_blocks) packed_a += context.rank * plan.packed_block();
+  const bool share_a = plan.pack_a && !own_blocks;
+  const bool share_b = plan.pack_b == PackB::at_once;
+  const Index round_blocks = own_blocks ? plan.blocks.pieces : plan.round_blocks;
   const Index k0 = plan.chunks.begin(chunks.begin);
   const Index depth = plan.chunks.begin(chunks.end) - k0;
 
   for (Index panel0 = 0; panel0 < plan.panels; panel0 += plan.round_panels) {
     const Index panels = smaller(plan.round_panels, plan.panels - panel0);
-    if (plan.pack_b == PackB::at_once) {
+    if (share_b) {
       const Range mine = cpu::share(panels, context);
-      for (Index j = mine.begin; j < mine.end; ++j) {
-        pack_panel(p, plan, panel0 + j, k0, depth, packed_b + j * plan.packed_panel());
-      }
+      pack_panels(p, plan, {panel0 + mine.begin, panel0 + mine.end}, k0, depth,
+                  packed_b + mine.begin * plan.packed_panel());
     }
-    for (Index block0 = 0; block0 < plan.blocks.pieces; block0 += plan.round_blocks) {
-      const Index blocks = smaller(plan.round_blocks, plan.blocks.pieces - block0);
+    for (Index block0 = 0; block0 < plan.blocks.pieces; block0 += round_blocks) {
+      const Index blocks = smaller(round_blocks, plan.blocks.pieces - block0);
       const Index row0 = plan.row(plan.blocks.begin(block0));
-      if (plan.pack_a) {
+      if (share_a) {
         const Index tile0 = plan.blocks.begin(block0);
         const Range mine = cpu::share(plan.blocks.begin(block0 + blocks) - tile0, context);
         const Range tiles{tile0 + mine.begin, tile0 + mine.end};
@@ -318,15 +351,22 @@ void run_slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Cont
           pack_tiles(p, plan, tiles, k0, depth, packed_a + (plan.row(tiles.begin) - row0) * depth);
         }
       }
-      const bool shared = plan.pack_a || plan.pack_b == PackB::at_once;
-      if (shared) context.sync();
+      if (share_a || share_b) context.sync();
 
       const Range mine = cpu::share(blocks * panels, context);
       Index block = block0 + mine.begin / panels;
       Index panel = mine.begin - (block - block0) * panels;
+      Index packed_block = -1;
       for (Index i = mine.begin; i < mine.end; ++i) {
         Item<T> item{block, panel0 + panel, chunks.begin, chunks.end, {}, nullptr, p.c, nullptr};
-        if (plan.pack_a) {
+        if (own_blocks) {
+          if (block != packed_block) {
+            const Index tile = plan.blocks.begin(block);
+            pack_tiles(p, plan, {tile, tile + plan.blocks.length(block)}, k0, depth, packed_a);
+            packed_block = block;
+          }
+          item.packed_a = packed_a;
+        } else if (share_a) {
           item.packed_a = packed_a + (plan.row(plan.blocks.begin(block)) - row0) * depth;
         }
         if (plan.pack_b == PackB::at_once) {
@@ -342,7 +382,7 @@ void run_slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Cont
         }
       }
       // Nobody may pack the next round over what another thread still reads.
-      if (shared) context.sync();
+      if (share_a || share_b) context.sync();
     }
   }
 }
@@ -403,11 +443,18 @@ void run_parts(const Product<T>& p, const Plan<T>& plan, const Context& context,
 template <class T>
 void multiply(const Product<T>& p, const Context& context) {
   if (p.m <= 0 || p.n <= 0) return;
+  if (is_column_of_dots(p)) return multiply_dots(p, context);
+  if (is_transposed_row(p)) {
+    if (p.column_sums != nullptr && context.rank == context.size - 1) {
+      sum_column(p.b, p.b_k, p.k, p.accumulate, p.column_sums);
+    }
+    return multiply(as_row(p), context);
+  }
   const Plan<T> plan(p);
   alignas(kAlign) T stack[kStackBytes / sizeof(T)];
   T* own_panel = stack;
   if (plan.pack_b == PackB::by_item && !plan.panel_on_stack()) {
-    own_panel = reinterpret_cast<T*>(context.workspace) + plan.packed_a() +
+    own_panel = reinterpret_cast<T*>(context.workspace) + plan.packed_a(context.size) +
                 context.rank * plan.packed_panel();
   }
   if (plan.parts > 1) {
@@ -420,6 +467,7 @@ void multiply(const Product<T>& p, const Context& context) {
 template <class T>
 Demand multiply_demand(const Product<T>& p, int threads) {
   if (p.m <= 0 || p.n <= 0) return {};
+  if (is_transposed_row(p)) return multiply_demand(as_row(p), threads);
   const Plan<T> plan(p);
   // About two thirds of what a core of each kind does at 4 GHz, in operations per nanosecond.
   constexpr double speed = vector_bytes * (vector_bytes >= 32 ? 2.5 : 1.2) * 4 / sizeof(T) / 4;
@@ -429,7 +477,7 @@ Demand multiply_demand(const Product<T>& p, int threads) {
   Demand demand;
   demand.nanoseconds = 30 + flops / speed + touched * sizeof(T) / 50;
   demand.workspace_bytes =
-      sizeof(T) * size_t(plan.packed_a() + plan.packed_b(threads) + plan.partial(p));
+      sizeof(T) * size_t(plan.packed_a(threads) + plan.packed_b(threads) + plan.partial(p));
   return demand;
 }
 

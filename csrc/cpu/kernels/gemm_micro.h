@@ -51,6 +51,7 @@ struct Tile {
   const T* bias;  // null: none
   int lanes;      // in the last vector
   bool add;       // to what c holds
+  bool far;       // c is far away: ask for it before it is needed
 
   // The commonest activation and its derivative are applied while the tile is in registers.
   bool relu = false;
@@ -73,6 +74,14 @@ void compute_tile(const Tile<T>& tile) {
   const T* b = tile.b;
   const Index a_stride = tile.a_stride;
   const Index b_stride = tile.b_stride;
+  if (tile.far) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const T* c = tile.c + r * tile.c_stride;
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) __builtin_prefetch(c + v * W::size, 1, 2);
+    }
+  }
   for (Index k = tile.k; k > 0; --k) {
     W bs[V];
 #pragma GCC unroll 16

@@ -2,8 +2,8 @@
 // Any processor with a compiler that knows vector extensions: scalar builtins, lane by lane.
 #pragma once
 
-#include "cpu/kernels/simd_native.h"
 #include "cpu/kernels/simd_narrow.h"
+#include "cpu/kernels/simd_native.h"
 #include "cpu/kernels/simd_vector_mask.h"
 
 namespace fusednn::FNN_ISA::native {

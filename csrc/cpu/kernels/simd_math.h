@@ -36,8 +36,8 @@ template <>
 struct Binary<float> {
   static constexpr double ln2_high = 0.693359375;
   static constexpr double ln2_low = -0x1.bd0106p-13;
-  static constexpr double integer = 0x1p23;      // its last place is 1
-  static constexpr double rounder = 0x1.8p23;    // adding it rounds to an integer
+  static constexpr double integer = 0x1p23;    // its last place is 1
+  static constexpr double rounder = 0x1.8p23;  // adding it rounds to an integer
   static constexpr double smallest_normal = 0x1p-126;
   static constexpr double exp_max = 89, exp_min = -104;  // beyond: infinity, zero
   static constexpr double expm1_min = -18;               // below: -1
@@ -123,8 +123,7 @@ FNN_HD Vec<T> exp_normal(Vec<T> x) {
 template <class T>
 FNN_HD Vec<T> expm1(Vec<T> x) {
   using V = Vec<T>;
-  const auto reduced =
-      reduce_by_ln2(max(V(Binary<T>::expm1_min), min(V(Binary<T>::exp_max), x)));
+  const auto reduced = reduce_by_ln2(max(V(Binary<T>::expm1_min), min(V(Binary<T>::exp_max), x)));
   const V r = reduced.r;
   const V curve = r * r * exp_quadratic(r);
   const V half_power = power_of_two(reduced, -1);
@@ -158,8 +157,8 @@ FNN_HD Vec<float> log_of_decomposed(Vec<float> k, Vec<float> f) {
   using V = Vec<float>;
   const V square = f * f;
   // Relative error of log(1 + f): 2^-27.7.
-  const V cubic = polynomial(f, -0.1288548f, 0.13986884f, -0.121857464f, 0.14005308f,
-                             -0.16680375f, 0.20010446f, -0.249998f, 0.33333215f);
+  const V cubic = polynomial(f, -0.1288548f, 0.13986884f, -0.121857464f, 0.14005308f, -0.16680375f,
+                             0.20010446f, -0.249998f, 0.33333215f);
   const V tail = fma(square * f, cubic, fma(k, V(Binary<float>::ln2_low), V(-0.5) * square));
   return fma(k, V(Binary<float>::ln2_high), f + tail);
 }
@@ -170,9 +169,9 @@ FNN_HD Vec<double> log_of_decomposed(Vec<double> k, Vec<double> f) {
   const V s = f / (V(2) + f);
   const V z = s * s;
   // Relative error of log(1 + f): 2^-59.5.
-  const V series = z * polynomial(z, 0.14795338040103337, 0.15314113434619864,
-                                  0.18183561790735603, 0.22222198623700892, 0.2857142874187498,
-                                  0.399999999994171, 0.6666666666666734);
+  const V series = z * polynomial(z, 0.14795338040103337, 0.15314113434619864, 0.18183561790735603,
+                                  0.22222198623700892, 0.2857142874187498, 0.399999999994171,
+                                  0.6666666666666734);
   const V half_square = V(0.5) * f * f;
   const V tail = half_square - fma(s, half_square + series, k * V(Binary<double>::ln2_low));
   return fma(k, V(Binary<double>::ln2_high), f - tail);
@@ -237,14 +236,14 @@ FNN_HD Vec<T> tanh(Vec<T> x) {
 
 // erf(x) / x - 1 as a polynomial in x^2, for |x| <= 7/8.
 FNN_HD Vec<float> erf_near(Vec<float> square) {  // relative to erf(x): 2^-26.1
-  return polynomial(square, -0.0006180184f, 0.0050273174f, -0.026787737f, 0.11282331f,
-                    -0.37612534f, 0.12837915f);
+  return polynomial(square, -0.0006180184f, 0.0050273174f, -0.026787737f, 0.11282331f, -0.37612534f,
+                    0.12837915f);
 }
 FNN_HD Vec<double> erf_near(Vec<double> square) {  // 2^-55.3
-  return polynomial(square, 1.0463317717442817e-08, -1.5621891682640226e-07,
-                    1.6387830154037927e-06, -1.4920986119080903e-05, 0.00012055143697768028,
-                    -0.000854832207558816, 0.005223977544749713, -0.026866170637469513,
-                    0.11283791670918118, -0.37612638903183077, 0.12837916709551256);
+  return polynomial(square, 1.0463317717442817e-08, -1.5621891682640226e-07, 1.6387830154037927e-06,
+                    -1.4920986119080903e-05, 0.00012055143697768028, -0.000854832207558816,
+                    0.005223977544749713, -0.026866170637469513, 0.11283791670918118,
+                    -0.37612638903183077, 0.12837916709551256);
 }
 
 // log(1 - erf(x)) for 7/8 <= x <= erf_max.

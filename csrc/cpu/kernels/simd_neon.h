@@ -4,8 +4,8 @@
 
 #include <arm_neon.h>
 
-#include "cpu/kernels/simd_native.h"
 #include "cpu/kernels/simd_narrow.h"
+#include "cpu/kernels/simd_native.h"
 #include "cpu/kernels/simd_vector_mask.h"
 
 namespace fusednn::FNN_ISA::native {

@@ -17,9 +17,11 @@ Demand ask_bytes(const void* arguments, int threads) {
 
 template <class... Ops>
 constexpr cpu::KernelTable table_of(TypeList<Ops...>) {
-  return {{{&run_bytes<float, Ops>...}, {&run_bytes<double, Ops>...}},
-          {{&ask_bytes<float, Ops>...}, {&ask_bytes<double, Ops>...}},
-          {&strain<float>, &strain<double>}};
+  return {
+      {{&run_bytes<float, Ops>...}, {&run_bytes<double, Ops>...}},
+      {{&ask_bytes<float, Ops>...}, {&ask_bytes<double, Ops>...}},
+      {&strain<float>,              &strain<double>             }
+  };
 }
 
 }  // namespace

@@ -23,8 +23,7 @@ class Activation final : public Layer {
   void backward(Recorder& r) const override {
     const auto target = r.input_gradient(0, false);
     if (!target) return;
-    const void* saved =
-        activations()[spec_.rule].saves_input ? r.input(0).data : r.output().data;
+    const void* saved = activations()[spec_.rule].saves_input ? r.input(0).data : r.output().data;
     ActivationBackward op;
     op.dy = r.output_gradient().data;
     op.saved = saved;
@@ -50,7 +49,11 @@ class Softmax final : public Layer {
 
   void forward(Recorder& r) const override {
     const Index rows = r.rows() * r.output_size() / cols_;
-    r.record(SoftmaxForward{{r.input(0).data, cols_}, {r.output().data, cols_}, rows, cols_, log_});
+    r.record(SoftmaxForward{
+        {r.input(0).data, cols_},
+        {r.output().data, cols_},
+        rows, cols_, log_
+    });
   }
 
   void backward(Recorder& r) const override {

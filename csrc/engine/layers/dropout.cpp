@@ -20,9 +20,7 @@ class DropoutLayer final : public Layer {
   Shape configure(const std::vector<Shape>& inputs) override { return inputs[0]; }
   bool only_in_training() const override { return true; }
 
-  void forward(Recorder& r) const override {
-    mask(r, r.input(0).data, r.output().data, false);
-  }
+  void forward(Recorder& r) const override { mask(r, r.input(0).data, r.output().data, false); }
 
   void backward(Recorder& r) const override {
     if (const auto target = r.input_gradient(0, false)) {

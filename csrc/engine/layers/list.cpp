@@ -14,15 +14,15 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"dense", make_dense},
-    {"activation", make_activation},
-    {"softmax", make_softmax},
-    {"dropout", make_dropout},
+    {"dense",               make_dense              },
+    {"activation",          make_activation         },
+    {"softmax",             make_softmax            },
+    {"dropout",             make_dropout            },
     {"batch_normalization", make_batch_normalization},
     {"layer_normalization", make_layer_normalization},
-    {"flatten", make_flatten},
-    {"add", make_add},
-    {"concatenate", make_concatenate},
+    {"flatten",             make_flatten            },
+    {"add",                 make_add                },
+    {"concatenate",         make_concatenate        },
 };
 
 }  // namespace

@@ -80,11 +80,13 @@ class Concatenate final : public Layer {
   void forward(Recorder& r) const override {
     Index column = 0;
     for (int i = 0; i < r.n_inputs(); ++i) {
-      r.record(CopyRows{{r.input(i).data, widths_[i]},
-                        {at(r, r.output().data, column), width_},
-                        r.rows() * repeat_,
-                        widths_[i],
-                        false});
+      r.record(CopyRows{
+          {r.input(i).data, widths_[i]},
+          {at(r, r.output().data, column), width_},
+          r.rows() * repeat_,
+          widths_[i],
+          false
+      });
       column += widths_[i];
     }
   }
@@ -93,11 +95,13 @@ class Concatenate final : public Layer {
     Index column = 0;
     for (int i = 0; i < r.n_inputs(); ++i) {
       if (const auto target = r.input_gradient(i, false)) {
-        r.record(CopyRows{{at(r, const_cast<void*>(r.output_gradient().data), column), width_},
-                          {target->dx.data, widths_[i]},
-                          r.rows() * repeat_,
-                          widths_[i],
-                          target->accumulate});
+        r.record(CopyRows{
+            {at(r, const_cast<void*>(r.output_gradient().data), column), width_},
+            {target->dx.data, widths_[i]},
+            r.rows() * repeat_,
+            widths_[i],
+            target->accumulate
+        });
       }
       column += widths_[i];
     }

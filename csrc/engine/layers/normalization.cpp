@@ -112,8 +112,8 @@ class BatchNormalization final : public Normalization {
 
   void backward(Recorder& r) const override {
     if (!r.training()) {
-      throw std::invalid_argument(name_ +
-                                  ": gradients go through batch normalisation in training mode only");
+      throw std::invalid_argument(
+          name_ + ": gradients go through batch normalisation in training mode only");
     }
     record_backward<BatchNormBackward>(r, cols_);
   }

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from fusednn import _core
-from fusednn.bench.harness import Case
+from fusednn.bench.harness import Case, is_quiet
+from fusednn.cli.contention import Contention
 
 DTYPES = ("float32", "float64")
 STREAMS = ("read", "copy", "triad")
@@ -14,7 +15,7 @@ GIGA = 1e9
 
 
 def measure(threads: int, seconds: float = 0.1) -> dict[str, Any]:
-    """Return the ceilings: ``fma[isa][dtype][threads]`` in GFLOP/s, ``memory[kind][threads]`` in GB/s.
+    """Return ``fma[isa][dtype][threads]`` in GFLOP/s and ``memory[kind][threads]`` in GB/s.
 
     Parameters
     ----------
@@ -23,6 +24,7 @@ def measure(threads: int, seconds: float = 0.1) -> dict[str, Any]:
     seconds : float
         Time for each single number.
     """
+    watch = Contention()
     teams = sorted({1, threads})
     chosen = _core.isa()
     fma: dict[str, Any] = {}
@@ -45,7 +47,7 @@ def measure(threads: int, seconds: float = 0.1) -> dict[str, Any]:
         }
         for kind in STREAMS
     }
-    return {"fma": fma, "memory": memory}
+    return {"fma": fma, "memory": memory, "taken_by_others": watch.share()}
 
 
 def peak(ceilings: dict[str, Any], isa: str, dtype: str, threads: int) -> float:
@@ -62,11 +64,14 @@ def bandwidth(ceilings: dict[str, Any], threads: int) -> float:
 def floor(case: Case, document: dict[str, Any]) -> float | None:
     """Return the seconds that a case takes at least, None where neither ceiling says anything.
 
+    Ceilings that were measured while others kept the processors busy say nothing either.
     Bytes count where they do not fit into the largest cache: what stays there need not come from
     memory, and no loop of ours measures every cache.
     """
     machine, ceilings = document["machine"], document["ceilings"]
     threads = machine["threads"]
+    if not is_quiet(ceilings["taken_by_others"]):
+        return None
     seconds = case.flops / peak(ceilings, machine["isa"], case.dtype, threads)
     if case.bytes > (machine["cache_bytes"] or 0):
         seconds = max(seconds, case.bytes / bandwidth(ceilings, threads))

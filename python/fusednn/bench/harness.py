@@ -18,8 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from fusednn.cli.contention import Contention
+
 # An interquartile range above this share of the median is noise: no conclusion is drawn from it.
 MOST_SPREAD = 0.15
+# Nor is any drawn while others take more than this share of the processors' time. It can look very
+# steady: a library whose threads wait for each other is slowed down a thousandfold.
+MOST_TAKEN = 0.05
 
 
 def _nothing() -> None:
@@ -67,7 +72,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured, and what it costs at least: floating-point operations and bytes of memory."""
+    """What is measured, and what it costs at least: operations and bytes of memory."""
 
     suite: str
     name: str
@@ -83,8 +88,8 @@ class Effort:
     """How much time is spent on a case.
 
     It ends after `rounds` rounds, or after `seconds` if there were at least `fewest` rounds. A turn
-    lasts about `turn` seconds, or one call. `settle` seconds pass before it, in which the threads of
-    the candidate before stop spinning.
+    lasts about `turn` seconds, or one call. `settle` seconds pass before it, in which the threads
+    of the candidate before stop spinning.
     """
 
     rounds: int = 30
@@ -179,6 +184,8 @@ def _arrays(values: Any) -> list[np.ndarray]:
 
 # ---- turns -------------------------------------------------------------------------------------
 
+LONG = 50  # times the length of a turn: beside such a call, a cold start does not matter
+
 
 class _Player:
     """A candidate, how often it is called in a turn, and the times of its turns."""
@@ -187,13 +194,14 @@ class _Player:
         self.candidate, self.effort, self.clock = candidate, effort, clock
         self.times: list[float] = []
         self.calls = 1
-        self._timed(1)  # the very first call is never typical
         once = self._timed(1)
+        if once < LONG * effort.turn:
+            once = self._timed(1)  # for the very first call is never typical
         if once < effort.turn:
             more = max(2, math.ceil(effort.turn / max(once, 1e-7) / 8))
             once = self._timed(more) / more
         self.calls = max(1, math.ceil(effort.turn / max(once, 1e-9)))
-        self.long = once > 50 * effort.turn
+        self.long = once > LONG * effort.turn
 
     def _timed(self, calls: int) -> float:
         call = self.candidate.call
@@ -204,7 +212,7 @@ class _Player:
         return self.clock() - start
 
     def turn(self) -> None:
-        if not self.long:  # else a cold start does not matter, and a call that is not timed would
+        if not self.long:
             self._timed(1)
         self.times.append(self._timed(self.calls) / (self.calls * self.candidate.jobs))
 
@@ -248,6 +256,11 @@ def _admit(work: Work, name: str) -> tuple[Candidate | None, str]:
     return (None, f"wrong answer: {complaint}") if complaint else (candidate, "")
 
 
+def is_quiet(taken: float | None) -> bool:
+    """Return whether others leave us the processors, as far as anybody knows."""
+    return taken is None or taken <= MOST_TAKEN
+
+
 def measure(
     case: Case, wanted: Callable[[str], bool], floor: float | None, effort: Effort
 ) -> dict[str, Any]:
@@ -278,6 +291,7 @@ def measure(
         "refused": {},
         "ratios": {},
         "percent_of_floor": None,
+        "taken_by_others": None,
         "conclusive": False,
     }
     complaint = work.check(work.ours.answer())
@@ -291,15 +305,19 @@ def measure(
             record["refused"][name] = reason
         else:
             candidates[name] = candidate
+    watch = Contention()
     times = take_turns(candidates, effort)
+    taken = watch.share()
+    quiet = is_quiet(taken)
 
     mine = times.pop("fusednn")
     ours = Summary.of(mine)
     ratios = {name: per_round(mine, theirs) for name, theirs in times.items()}
     record["ours"] = ours.as_times()
     record["rivals"] = {name: Summary.of(theirs).as_times() for name, theirs in times.items()}
-    record["ratios"] = {n: r.median if r.conclusive else None for n, r in ratios.items()}
-    if floor is not None and ours.conclusive:
+    record["ratios"] = {n: r.median if quiet and r.conclusive else None for n, r in ratios.items()}
+    record["taken_by_others"] = taken
+    if floor is not None and quiet and ours.conclusive:
         record["percent_of_floor"] = 100 * floor / ours.median
-    record["conclusive"] = ours.conclusive and all(r.conclusive for r in ratios.values())
+    record["conclusive"] = quiet and ours.conclusive and all(r.conclusive for r in ratios.values())
     return record

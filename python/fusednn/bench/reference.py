@@ -98,8 +98,9 @@ def normalised(
 
 # ---- optimizers --------------------------------------------------------------------------------
 
-# A rule takes the gradient, its state (arrays of zeros at first) and the number of the step, changes
-# the state, and returns by how much the parameter decreases. Hyper-parameters are PyTorch's defaults.
+# A rule takes the gradient, its state (arrays of zeros at first) and the number of the step. It
+# changes the state and returns by how much the parameter decreases. Hyper-parameters are PyTorch's
+# defaults.
 State = list[Array]
 Rule = Callable[[Array, State, int], Array]
 

@@ -59,13 +59,14 @@ def _blas_of(package: str) -> str:
         import threadpoolctl
     except ImportError:
         return "unknown; pip install threadpoolctl"
-    pools = [
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    # A wheel brings its own; elsewhere all packages share one.
+    own = [pool for pool in pools if f"{package}.libs" in pool["filepath"]]
+    return "; ".join(
         f"{pool['internal_api']} {pool['version']}, kernels for {pool.get('architecture', '?')}, "
         f"{pool['num_threads']} threads"
-        for pool in threadpoolctl.threadpool_info()
-        if pool["user_api"] == "blas" and package in pool["filepath"]
-    ]
-    return "; ".join(pools) or "no BLAS that threadpoolctl knows"
+        for pool in own or pools
+    )
 
 
 def _numpy_kernels() -> str:
@@ -76,7 +77,7 @@ def _torch_kernels() -> str:
     import torch
 
     libraries = [
-        " ".join(line.split("(")[0].strip(" -").replace("Intel", "").split())
+        line.strip(" -").removeprefix("Intel(R) ").split("-Product")[0].split(" (Git")[0]
         for line in torch.__config__.show().splitlines()
         if "Math Kernel Library" in line or "MKL-DNN" in line
     ]
@@ -110,7 +111,10 @@ _KERNELS = {
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in what takes longer, where the platform can interrupt it."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
 
@@ -218,7 +222,7 @@ def _jax_forward(weights: Any, x: Any) -> Any:
 
 
 def jax_steps(weights: Arrays, batches: Sequence[Arrays], checked: int) -> Candidate:
-    """Return training steps with Adam: one compiled function that reuses the memory of its state."""
+    """Return training steps with Adam: one compiled function that reuses its state's memory."""
     import jax
     import jax.numpy as jnp
 

@@ -17,7 +17,7 @@ from types import ModuleType
 from fusednn import __version__
 from fusednn.errors import nearest
 
-COMMANDS = ("doctor", "demo")
+COMMANDS = ("doctor", "demo", "bench")
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 

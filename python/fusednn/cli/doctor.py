@@ -7,11 +7,9 @@ The exit code is 0 when fusednn works here and 1 when it does not.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import fusednn
 from fusednn import _core, datasets
 from fusednn.cli.selftest import SELF_TESTS
+from fusednn.machine import processor_name, versions
 
 SUMMARY = "show what was found on this machine and how to mend what is wrong"
 OPTIONAL_PACKAGES = ("scikit-learn", "torch", "matplotlib", "scipy", "pandas", "jax", "keras")
@@ -40,21 +39,6 @@ class Findings(NamedTuple):
 
     problems: list[Finding]
     advice: list[Finding]
-
-
-def _processor_name() -> str:
-    if platform.system() == "Linux":
-        try:
-            lines = Path("/proc/cpuinfo").read_text().splitlines()
-        except OSError:
-            lines = []
-        named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-        return next(named, platform.machine())
-    if platform.system() == "Darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.strip() or platform.machine()
-    return platform.processor() or platform.machine()
 
 
 def _installation(findings: Findings) -> dict[str, Any]:
@@ -92,7 +76,7 @@ def _processor(findings: Findings) -> dict[str, Any]:
             Finding(f"FUSEDNN_ISA holds fusednn to {chosen}; {best} is faster", "unset FUSEDNN_ISA")
         )
     return {
-        "name": _processor_name(),
+        "name": processor_name(),
         "compiled": list(isas),
         "supported": [name for name in isas if isas[name]],
         "chosen": chosen,
@@ -127,16 +111,6 @@ def _threads(findings: Findings) -> dict[str, Any]:
 def _cuda() -> dict[str, Any]:
     info = _core.build_info()
     return {"built": "cuda" in info["devices"], "reason": info["cuda"]}
-
-
-def _packages() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in OPTIONAL_PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def _datasets() -> dict[str, dict[str, str | None]]:
@@ -187,7 +161,7 @@ def examine() -> dict[str, Any]:
         "threads": _threads(findings),
         "environment": {name: os.environ.get(name) for name in VARIABLES},
         "cuda": _cuda(),
-        "packages": _packages(),
+        "packages": versions(OPTIONAL_PACKAGES),
         "datasets": _datasets(),
         "self_test": _self_test(findings),
     }

@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# OpenBLAS reads these once, while it is loaded; set, they tie scikit-learn to slower kernels.
-KERNEL_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+from fusednn.machine import without_kernel_variables
+
 TIME_LIMIT_SECONDS = 600
 Data = dict[str, np.ndarray]
 PARTS = ("x_train", "y_train", "x_valid", "y_valid", "x_test", "y_test")
@@ -194,13 +194,12 @@ def race(name: str, work: Work, folder: Path) -> Result:
     RivalFailedError
         If it fails, or needs more than ten minutes.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in KERNEL_VARIABLES}
     command = [sys.executable, "-m", "fusednn.cli.rivals", name, str(folder)]
     try:
         done = subprocess.run(
             command,
             input=json.dumps(asdict(work)),
-            env=environment,
+            env=without_kernel_variables(os.environ),
             capture_output=True,
             text=True,
             timeout=TIME_LIMIT_SECONDS,

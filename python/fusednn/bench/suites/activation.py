@@ -7,6 +7,7 @@ PyTorch writes into arrays that are there already, as we do; so nobody pays for 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,7 @@ def _forward(name: str, n: int) -> Work:
     x, y = _random(n, seed=0), np.empty(n, np.float32)
 
     def ours() -> np.ndarray:
-        result: np.ndarray = ops.activation_forward(name, x, out=y)
+        result: np.ndarray = ops.activation_forward(x, name, out=y)
         return result
 
     def numpy() -> Candidate:
@@ -142,7 +143,7 @@ def cases() -> Iterator[Case]:
                 f"{name} forward, {place}",
                 0,
                 8.0 * n,
-                lambda name=name, n=n: _forward(name, n),
+                functools.partial(_forward, name, n),
                 {"activation": name, "pass": "forward", "elements": n},
             )
         for name in BACKWARD:
@@ -151,7 +152,7 @@ def cases() -> Iterator[Case]:
                 f"{name} backward, {place}",
                 0,
                 12.0 * n,
-                lambda name=name, n=n: _backward(name, n),
+                functools.partial(_backward, name, n),
                 {"activation": name, "pass": "backward", "elements": n},
             )
     for shape in NORMALISED:
@@ -162,6 +163,6 @@ def cases() -> Iterator[Case]:
                 f"{kind} norm {shape[0]}x{shape[1]}",
                 0,
                 20.0 * shape[0] * shape[1],
-                lambda kind=kind, shape=shape: _normalisation(kind, shape),
+                functools.partial(_normalisation, kind, shape),
                 {"normalisation": kind, "rows": shape[0], "columns": shape[1]},
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix products: the three of a dense layer by themselves, and the layer with bias and activation.
+"""Matrix products: the three of a dense layer by themselves, and whole layers.
 
 "forward", "dx" and "dw" are timed inside native code, many runs in one call; a rival's call from
 Python is part of its time. "layer" goes through ``fusednn.ops.dense_forward``, call against call.
@@ -7,6 +7,7 @@ Python is part of its time. "layer" goes through ``fusednn.ops.dense_forward``, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -70,14 +71,14 @@ def _product(kind: str, shape: Shape) -> Work:
     expected = left.astype(np.float64) @ right.astype(np.float64)
 
     def ours() -> Candidate:
-        own = [array.copy() for array in arrays]
+        x, w, y = own = [array.copy() for array in arrays]
         repeats = max(1, round(SECONDS_IN_NATIVE / (_flops(shape) / 2e11)))
 
         def answer() -> np.ndarray:
-            _core.run_product(kind, *own)
+            _core.run_product(kind, x, w, y)
             return own[place].copy()
 
-        return Candidate(lambda: _core.run_product(kind, *own, repeats), answer, repeats)
+        return Candidate(lambda: _core.run_product(kind, x, w, y, repeats), answer, repeats)
 
     def numpy() -> Candidate:
         out = np.empty_like(arrays[place])
@@ -91,7 +92,11 @@ def _product(kind: str, shape: Shape) -> Work:
         return Candidate(lambda: torch.mm(a, b, out=out), lambda: (a @ b).numpy())
 
     def jax() -> Candidate:
-        return jax_call(lambda *given: np.matmul(*factors_of(*given)), *arrays)
+        def multiply(*given: Any) -> Any:
+            a, b = factors_of(*given)
+            return a @ b
+
+        return jax_call(multiply, *arrays)
 
     rivals = {"numpy": numpy, "torch": torch, "jax": jax}
     return Work(ours(), rivals, close_to(expected, TOLERANCE))
@@ -147,13 +152,13 @@ def cases() -> Iterator[Case]:
     wanted = [(kind, shape) for shape in SHAPES + ODD for kind in PRODUCTS]
     wanted += [("forward", shape) for shape in SKINNY]
     for kind, shape in wanted:
-        yield _case(kind, shape, lambda kind=kind, shape=shape: _product(kind, shape))
+        yield _case(kind, shape, functools.partial(_product, kind, shape))
     for shape in LAYERS:
         for activation in ("linear", "relu"):
             yield _case(
                 f"layer {activation}",
                 shape,
-                lambda activation=activation, shape=shape: _layer(activation, shape),
+                functools.partial(_layer, activation, shape),
             )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,7 +94,7 @@ def cases() -> Iterator[Case]:
             f"softmax cross-entropy {shape[0]}x{shape[1]}",
             0,
             8.0 * shape[0] * shape[1],
-            lambda shape=shape: _rowwise(shape),
+            functools.partial(_rowwise, shape),
             {"loss": "softmax_cross_entropy", "rows": shape[0], "outputs": shape[1]},
         )
     for name in LOSSES:
@@ -104,6 +105,6 @@ def cases() -> Iterator[Case]:
                 f"{name.replace('_', ' ')} {shape[0]}x{shape[1]}",
                 0,
                 12.0 * shape[0] * shape[1],
-                lambda name=name, shape=shape: _pointwise(name, shape),
+                functools.partial(_pointwise, name, shape),
                 {"loss": name, "rows": shape[0], "outputs": shape[1]},
             )
