@@ -11,7 +11,8 @@ import pytest
 from fusednn.bench import report, schema
 
 ROOT = Path(__file__).parents[1]
-RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
+FOLDER = ROOT / "bench" / "results"  # not part of the source archive
+RESULTS = sorted(FOLDER.glob("*.json"))
 README = (ROOT / "README.md").read_text()
 
 
@@ -24,6 +25,7 @@ def test_results_fit_the_schema(path):
     assert all(record["checked"] for record in document["cases"])
 
 
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="there are no results here")
 @pytest.mark.skipif(report.BEGIN not in README, reason="the README has no table of results yet")
 def test_the_readme_has_the_numbers_of_a_result():
     made = [report.with_numbers(README, json.loads(path.read_text())) for path in RESULTS]

@@ -199,7 +199,8 @@ void set_optimizer_steps(BoundNetwork& self, int64_t steps) {
   self.optimizer("optimizer_steps").set_steps(steps);
 }
 
-void set_optimizer_memory(BoundNetwork& self, const std::vector<double>& values) {
+void set_optimizer_memory(BoundNetwork& self, const py::object& given) {
+  const std::vector<double> values = number_list(given, "optimizer_memory");
   std::vector<double>& memory = self.optimizer("optimizer_memory").memory();
   if (values.size() != memory.size()) {
     throw std::invalid_argument("optimizer_memory: has " + std::to_string(values.size()) +
@@ -389,16 +390,17 @@ py::dict compute_gradients(BoundNetwork& self, const py::list& inputs, const py:
   return describe(without_gil([&] { return self.network.compute_gradients(data.set, training); }));
 }
 
-py::list predict(BoundNetwork& self, const py::list& inputs, const std::vector<int>& wanted,
+py::list predict(BoundNetwork& self, const py::list& inputs, const py::object& nodes_wanted,
                  Index batch_size, int max_threads) {
   const BoundNetwork::Use use(self, "predict");
+  const std::vector<int> wanted = node_places(nodes_wanted, "nodes");
   const Data data = read_inputs(self.network, inputs);
   engine::RunOptions options = options_of(batch_size, max_threads);
   const std::vector<Node>& all = self.network.graph().nodes;
   std::vector<void*> outputs;
   py::list list;
   for (const int node : wanted) {
-    if (node < 0 || static_cast<size_t>(node) >= all.size()) {
+    if (static_cast<size_t>(node) >= all.size()) {
       throw std::invalid_argument("nodes: " + std::to_string(node) + " is not in [0, " +
                                   std::to_string(all.size()) + ")");
     }

@@ -143,14 +143,20 @@ Numbers numbers(const py::dict& given, const std::string& owner) {
   return result;
 }
 
+std::vector<int> node_places(py::handle given, const std::string& argument) {
+  return list<int>(given, argument, place);
+}
+
+std::vector<double> number_list(py::handle given, const std::string& argument) {
+  return list<double>(given, argument, number);
+}
+
 engine::NodeSpec node_spec(const py::dict& given) {
   engine::NodeSpec spec;
   Reader reader(given, "node");
   reader.required("type", spec.type, text);
   reader.required("name", spec.name, text);
-  reader.optional("inputs", spec.inputs, [](py::handle value, const std::string& what) {
-    return list<int>(value, what, place);
-  });
+  reader.optional("inputs", spec.inputs, places);
   reader.optional("config", spec.config, [](py::handle value, const std::string& what) {
     std::map<std::string, engine::Value> config;
     for (const auto& item : dictionary(value, what)) {

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people read: the tables on the screen, and those in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fusednn.cli.tables import aligned
+
+NOISY = "too noisy to conclude"
+BEGIN, END = "<!-- bench numbers: begin -->", "<!-- bench numbers: end -->"
+
+Document = dict[str, Any]
+Record = dict[str, Any]
+
+
+def duration(microseconds: float) -> str:
+    """Return a time with three digits and a unit that fits."""
+    for limit, factor, unit in ((1e3, 1.0, "µs"), (1e6, 1e-3, "ms")):
+        if microseconds < limit:
+            return f"{microseconds * factor:.3g} {unit}"
+    return f"{microseconds * 1e-6:.3g} s"
+
+
+def _rate(record: Record) -> str:
+    seconds = record["ours"]["median"] * 1e-6
+    if record["flops"]:
+        return f"{record['flops'] / seconds / 1e9:.0f} GFLOP/s"
+    return f"{record['bytes'] / seconds / 1e9:.1f} GB/s"
+
+
+def _ratio(record: Record, rival: str) -> str:
+    if rival in record["refused"]:
+        return "refused"
+    if rival not in record["ratios"]:
+        return ""
+    ratio = record["ratios"][rival]
+    return "noisy" if ratio is None else f"{ratio:.2f} x"
+
+
+def verdict(record: Record) -> str:
+    """Return one line about a case: its time, or why there is none."""
+    title = f"{record['suite']}: {record['name']}"
+    if not record["checked"]:
+        return f"{title}: WRONG ANSWER, not timed: {record['complaint']}"
+    ours = record["ours"]
+    words = [f"{duration(ours['median'])} (iqr {100 * ours['iqr'] / ours['median']:.0f} %)"]
+    if record["percent_of_floor"] is not None:
+        words.append(f"{record['percent_of_floor']:.0f} % of the floor")
+    words += [f"{rival} {_ratio(record, rival)}" for rival in record["ratios"]]
+    words += [f"{rival} refused: {reason}" for rival, reason in record["refused"].items()]
+    if not record["conclusive"]:
+        words.append(NOISY)
+    return f"{title}: {', '.join(words)}"
+
+
+def _suite_table(records: Sequence[Record]) -> str:
+    rivals = list(dict.fromkeys(name for r in records for name in (*r["ratios"], *r["refused"])))
+    rows = [["", "ours", "iqr", "rate", "of the floor", *rivals, ""]]
+    for record in records:
+        if not record["checked"]:
+            rows.append([record["name"], *[""] * (len(rivals) + 4), "WRONG ANSWER"])
+            continue
+        ours, percent = record["ours"], record["percent_of_floor"]
+        rows.append(
+            [
+                record["name"],
+                duration(ours["median"]),
+                f"{100 * ours['iqr'] / ours['median']:.0f} %",
+                _rate(record),
+                "" if percent is None else f"{percent:.0f} %",
+                *(_ratio(record, rival) for rival in rivals),
+                "" if record["conclusive"] else NOISY,
+            ]
+        )
+    return aligned(rows)
+
+
+def tables(document: Document) -> str:
+    """Return a table for each suite; a rival's column says how many times our time it needs."""
+    suites: dict[str, list[Record]] = {}
+    for record in document["cases"]:
+        suites.setdefault(record["suite"], []).append(record)
+    return "\n\n".join(f"{suite}\n{_suite_table(records)}" for suite, records in suites.items())
+
+
+def machine(document: Document) -> str:
+    """Return what the measurements were made on, and the ceilings found there."""
+    m, ceilings = document["machine"], document["ceilings"]
+    rows = [
+        ["processor", f"{m['cpu']}, {m['isa']}"],
+        ["threads", f"{m['threads']} of {m['processors']} processors"],
+        ["system", f"{m['os']}, {m['compiler']}, Python {m['python']}"],
+    ]
+    for name, rival in m["rivals"].items():
+        rows.append([name, f"{rival['version']}: {rival['kernels']}"])
+    for isa, dtypes in ceilings["fma"].items():
+        rows.append([f"FMA {isa}", "; ".join(f"{d} {_teams(v)}" for d, v in dtypes.items())])
+    for kind, by_threads in ceilings["memory"].items():
+        rows.append([kind, _teams(by_threads, "GB/s")])
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+
+
+def _teams(by_threads: dict[str, float], unit: str = "GFLOP/s") -> str:
+    values = " | ".join(f"{value:.0f}" for value in by_threads.values())
+    threads = " | ".join(by_threads)
+    return f"{values} {unit} with {threads} thread{'' if threads == '1' else 's'}"
+
+
+# ---- the README --------------------------------------------------------------------------------
+
+# Suite -> heading of its first column.
+IN_README = {
+    "step": "one training step",
+    "fit": "one training",
+    "inference": "inference",
+}
+
+
+def readme(document: Document) -> str:
+    """Return what stands in the README between the marks, as Markdown.
+
+    Times are medians; a rival's cell has its own time and how many times ours that is. What is too
+    noisy to conclude has no number.
+    """
+    parts = []
+    for suite, heading in IN_README.items():
+        records = [
+            record
+            for record in document["cases"]
+            if record["suite"] == suite and record["checked"] and record["rivals"]
+        ]
+        if records:
+            parts.append(_markdown(heading, records))
+    m = document["machine"]
+    versions = {name: rival["version"] for name, rival in m["rivals"].items()}
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    parts.append(
+        f"Medians of interleaved rounds on {m['cpu']} ({m['isa']}), threads: {m['threads']}; "
+        f"fusednn {m['versions']['fusednn']}, {libraries}; {document['date'][:10]}. "
+        f"A ratio is how many times our time the rival needs."
+    )
+    return "\n\n".join(parts)
+
+
+def _rival_cell(record: Record, rival: str) -> str:
+    if rival not in record["rivals"]:
+        return ""
+    if record["ratios"][rival] is None:
+        return "noisy"  # and no number, which somebody would believe
+    return f"{duration(record['rivals'][rival]['median'])}, {_ratio(record, rival)}"
+
+
+def _markdown(heading: str, records: Sequence[Record]) -> str:
+    rivals = list(dict.fromkeys(name for record in records for name in record["rivals"]))
+    lines = [f"| {' | '.join([heading, 'fusednn', 'of the floor', *rivals])} |"]
+    lines.append("|" + "---|" * (len(rivals) + 3))
+    for record in records:
+        percent = record["percent_of_floor"]
+        cells = [
+            record["name"],
+            f"**{duration(record['ours']['median'])}**",
+            "" if percent is None else f"{percent:.0f} %",
+        ]
+        cells += [_rival_cell(record, rival) for rival in rivals]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def with_numbers(text: str, document: Document) -> str:
+    """Return a page with what stands between its marks made anew.
+
+    Raises ValueError where the marks are not there exactly once, in this order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"the page must have {BEGIN} and, after it, {END}, once each")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{readme(document)}\n{END}{after}"

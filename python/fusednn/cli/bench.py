@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure fusednn on this machine beside the limits of the machine and other libraries.
+
+Every answer is checked before it is timed; ours and the rivals' are timed in turns. Variables that
+tie a library to slower kernels are cleared first. The exit code is 0 when every case was right and
+conclusive, 1 when an answer was wrong, 3 when something was too noisy to conclude.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fusednn
+from fusednn.bench import harness, report, rivals, session, suites
+from fusednn.cli import UsageError
+
+SUMMARY = "measure speed beside the limits of the machine and other libraries"
+RIGHT, WRONG, NOISY = 0, 1, 3
+
+
+def _threads(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _libraries(text: str) -> list[str] | None:
+    """The libraries of a list; None means all that are installed."""
+    if text == "all":
+        return None
+    names = [] if text == "none" else text.split(",")
+    for name in names:
+        if name not in rivals.LIBRARIES:
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is unknown; choose from {', '.join(rivals.LIBRARIES)}, or all, or none"
+            )
+    return names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of ``bench``."""
+    parser.add_argument(
+        "--suite", choices=[*suites.SUITES, "all"], default="all", help="(default: all)"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only cases whose name contains this"
+    )
+    parser.add_argument(
+        "--rivals",
+        type=_libraries,
+        default="all",
+        metavar="LIST",
+        help=f"some of {', '.join(rivals.LIBRARIES)}, or none (default: all that are installed)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them; needs matplotlib")
+    parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
+    parser.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads for every library (default: what fusednn uses)",
+    )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what could not be carried out, before minutes are spent on measuring."""
+    for option in ("json", "plot"):
+        path = getattr(arguments, option)
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"--{option} {path}: there is no folder {path.absolute().parent}")
+    if arguments.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib: pip install matplotlib")
+    missing = [n for n in arguments.rivals or () if importlib.util.find_spec(n) is None]
+    if missing:
+        raise UsageError(f"--rivals: {', '.join(missing)} cannot be imported here")
+
+
+def _again(arguments: argparse.Namespace, environment: dict[str, str]) -> int:
+    """Run the same command in a process with another environment."""
+    command = [sys.executable, "-m", "fusednn", "bench", "--suite", arguments.suite]
+    command += ["--only", arguments.only] if arguments.only else []
+    if arguments.rivals is not None:
+        command += ["--rivals", ",".join(arguments.rivals) or "none"]
+    for option in ("json", "plot", "threads"):
+        value = getattr(arguments, option)
+        command += [f"--{option}", str(value)] if value is not None else []
+    command += ["--quick"] if arguments.quick else []
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the benchmark; 0 when all is right and conclusive, 1 when wrong, 3 when noisy."""
+    _check(arguments)
+    threads = arguments.threads or fusednn.get_num_threads()
+    clean = session.environment(os.environ, threads)
+    if clean != dict(os.environ):
+        for name in sorted(set(os.environ) - set(clean)):
+            print(f"cleared {name}={os.environ[name]}, which chooses kernels for a library")
+        sys.stdout.flush()
+        return _again(arguments, clean)
+    return _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    plan = session.Plan(
+        suites=suites.SUITES if arguments.suite == "all" else (arguments.suite,),
+        libraries=rivals.installed() if arguments.rivals is None else arguments.rivals,
+        only=arguments.only,
+        quick=arguments.quick,
+    )
+    cases = session.chosen(plan)
+    for suite in plan.suites:
+        for note in suites.notes(suite):
+            print(note)
+    if not cases:
+        raise UsageError(f"no case of suite {arguments.suite} has {arguments.only!r} in its name")
+    document = session.begin(plan)
+    print(f"{report.machine(document)}\n", flush=True)
+    try:
+        session.run(plan, document, cases, lambda r: print(report.verdict(r), flush=True))
+    finally:
+        # What was measured before an interruption is kept.
+        if document["cases"] and arguments.json is not None:
+            session.save(document, arguments.json)
+            print(f"numbers         {arguments.json}")
+    print(f"\n{report.tables(document)}")
+    if arguments.plot is not None:
+        from fusednn.bench import plot
+
+        plot.draw(document, arguments.plot)
+        print(f"picture         {arguments.plot}")
+    return _conclude(document)
+
+
+def _conclude(document: dict[str, Any]) -> int:
+    measured = [document["ceilings"], *document["cases"]]
+    taken = max((each["taken_by_others"] or 0.0) for each in measured)
+    if not harness.is_quiet(taken):
+        print(f"Others took up to {100 * taken:.0f} % of the processors: measure again in peace.")
+    if document["quick"]:
+        print("A quick run shows that it works; its numbers mean nothing.")
+    if not all(record["checked"] for record in document["cases"]):
+        return WRONG
+    return RIGHT if all(record["conclusive"] for record in document["cases"]) else NOISY
