@@ -16,6 +16,11 @@ else()
   set(FUSEDNN_ISAS generic)
 endif()
 
+option(FUSEDNN_ONE_ISA "Compile the kernels for the oldest instruction set only: sanitizers are slow" OFF)
+if(FUSEDNN_ONE_ISA)
+  list(GET FUSEDNN_ISAS 0 FUSEDNN_ISAS)
+endif()
+
 set(FUSEDNN_FLAGS_x86_64_v2 -march=x86-64-v2)
 set(FUSEDNN_FLAGS_x86_64_v3 -march=x86-64-v3)
 set(FUSEDNN_FLAGS_x86_64_v4 -march=x86-64-v4)

@@ -18,11 +18,21 @@
 namespace fusednn {
 
 // Defined by kernels/table.cpp, once per instruction set.
-namespace x86_64_v2 { extern const cpu::KernelTable kernel_table; }
-namespace x86_64_v3 { extern const cpu::KernelTable kernel_table; }
-namespace x86_64_v4 { extern const cpu::KernelTable kernel_table; }
-namespace neon { extern const cpu::KernelTable kernel_table; }
-namespace generic { extern const cpu::KernelTable kernel_table; }
+namespace x86_64_v2 {
+extern const cpu::KernelTable kernel_table;
+}
+namespace x86_64_v3 {
+extern const cpu::KernelTable kernel_table;
+}
+namespace x86_64_v4 {
+extern const cpu::KernelTable kernel_table;
+}
+namespace neon {
+extern const cpu::KernelTable kernel_table;
+}
+namespace generic {
+extern const cpu::KernelTable kernel_table;
+}
 
 namespace cpu {
 namespace {
@@ -35,10 +45,10 @@ struct Isa {
 // The fastest last.
 constexpr Isa kIsas[] = {
 #if defined(FNN_HAVE_GENERIC)
-    {"generic", &generic::kernel_table},
+    {"generic",   &generic::kernel_table  },
 #endif
 #if defined(FNN_HAVE_NEON)
-    {"neon", &neon::kernel_table},
+    {"neon",      &neon::kernel_table     },
 #endif
 #if defined(FNN_HAVE_X86_64_V2)
     {"x86-64-v2", &x86_64_v2::kernel_table},
@@ -156,23 +166,31 @@ struct Work {
   const KernelTable& table;
   const Command* commands;
   int n;
-  void* workspace;
+  char* workspace;
+  size_t command_bytes;
 };
 
-// What every thread of the team does: all commands, waiting for the others between them.
+// What every thread of the team does: all commands, waiting for the others between them, except where
+// two may run side by side. Those have workspaces of their own.
 void walk(void* data, const Context& team) {
   const Work& work = *static_cast<const Work*>(data);
   Context context = team;
-  context.workspace = static_cast<char*>(work.workspace);
+  context.workspace = work.workspace;
   for (int i = 0; i < work.n; ++i) {
-    if (i > 0) context.sync();
     const Command& command = work.commands[i];
     work.table.run[static_cast<int>(command.dtype)][command.operation](command.arguments, context);
+    if (i + 1 == work.n) break;
+    if (command.beside_next) {
+      context.workspace += work.command_bytes;
+    } else {
+      context.sync();
+      context.workspace = work.workspace;
+    }
   }
 }
 
 void execute(const Command* commands, int n, const Schedule& schedule, void* workspace) {
-  Work work{*isa().table, commands, n, workspace};
+  Work work{*isa().table, commands, n, static_cast<char*>(workspace), schedule.command_bytes};
   run_team_if_it_pays(schedule.threads, &walk, &work);
 }
 
@@ -192,15 +210,22 @@ const Backend& backend() {
 Schedule prepare_for_team(const Command* commands, int n, int threads) {
   Schedule schedule;
   schedule.threads = threads;
+  size_t bytes = 0;
   for (const Isa& each : kIsas) {
     if (!processor_runs(each.name)) continue;
     for (int i = 0; i < n; ++i) {
       for (int size : {1, threads}) {
-        schedule.workspace_bytes =
-            std::max(schedule.workspace_bytes, ask(*each.table, commands[i], size).workspace_bytes);
+        bytes = std::max(bytes, ask(*each.table, commands[i], size).workspace_bytes);
       }
     }
   }
+  size_t longest = 1, beside = 1;  // rows of commands side by side
+  for (int i = 0; i + 1 < n; ++i) {
+    beside = commands[i].beside_next ? beside + 1 : 1;
+    longest = std::max(longest, beside);
+  }
+  schedule.command_bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  schedule.workspace_bytes = longest * schedule.command_bytes;
   return schedule;
 }
 

@@ -311,6 +311,9 @@ struct Command {
   static constexpr size_t kCapacity = 320;
   int32_t operation = 0;  // place in Operations
   DType dtype = DType::float32;
+  // Whether this command and the next one may run side by side: neither writes memory that the other
+  // touches. In a row of such commands, each must be independent of all others.
+  bool beside_next = false;
   alignas(8) unsigned char arguments[kCapacity] = {};
 
   Command() = default;
@@ -327,6 +330,7 @@ struct Schedule {
   double nanoseconds = 0;  // rough time of one thread
   int threads = 1;
   size_t workspace_bytes = 0;
+  size_t command_bytes = 0;  // of the workspace, for each of the commands that run side by side
 };
 
 struct Backend {

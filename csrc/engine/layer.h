@@ -61,8 +61,10 @@ class Recorder {
   virtual DType dtype() const = 0;
 
   template <class Op>
-  void record(const Op& op) {
-    record_command(Command(op, dtype()));
+  void record(const Op& op, bool beside_next = false) {
+    Command command(op, dtype());
+    command.beside_next = beside_next;
+    record_command(command);
   }
 };
 

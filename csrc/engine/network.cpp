@@ -95,8 +95,8 @@ Criterion Network::resolve(const CriterionSpec& spec, std::vector<Feed>& targets
                                   " compares with values, not with class numbers");
     }
   }
-  if (spec.target < 0) throw std::invalid_argument("target=" + std::to_string(spec.target) +
-                                                   " must not be negative");
+  if (spec.target < 0)
+    throw std::invalid_argument("target=" + std::to_string(spec.target) + " must not be negative");
   Feed feed{spec.labels ? 1 : node.size, spec.labels, node.size};
   if (static_cast<size_t>(spec.target) >= targets.size()) targets.resize(spec.target + 1);
   Feed& known = targets[spec.target];
@@ -175,7 +175,8 @@ Network::Program& Network::program(Mode mode, const PlanRequest& request) {
     std::rotate(found, found + 1, programs_.end());
     return *programs_.back();
   }
-  constexpr size_t kKept = 8;  // batch and tail of training, validation, prediction, and two to spare
+  constexpr size_t kKept =
+      8;  // batch and tail of training, validation, prediction, and two to spare
   if (programs_.size() == kKept) programs_.erase(programs_.begin());
   auto fresh = std::make_unique<Program>();
   fresh->mode = mode;
@@ -205,6 +206,7 @@ void Network::attach(Program& program, const Dataset& data, const RunOptions& op
     op.dst = to;
     op.rows = plan.rows;
     op.row_bytes = static_cast<Index>(row_bytes);
+    if (!commands.empty()) commands.back().beside_next = true;
     commands.emplace_back(op, dtype_);
   };
   const size_t element = size_of(dtype_);
@@ -293,8 +295,9 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
     if (!run_batch(now, report.rows, go_on)) return report;
     for (size_t i = 0; i < outputs.size(); ++i) {
       const size_t row_bytes = static_cast<size_t>(graph_.nodes[nodes[i]].size) * size_of(dtype_);
-      backend_.download(static_cast<char*>(outputs[i]) + static_cast<size_t>(report.rows) * row_bytes,
-                        now.plan.outputs[i].data, static_cast<size_t>(now.plan.rows) * row_bytes);
+      backend_.download(
+          static_cast<char*>(outputs[i]) + static_cast<size_t>(report.rows) * row_bytes,
+          now.plan.outputs[i].data, static_cast<size_t>(now.plan.rows) * row_bytes);
     }
     report.rows += now.plan.rows;
     ++report.steps;
@@ -305,7 +308,8 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
 }
 
 EpochReport Network::train(const Dataset& data, const RunOptions& options) {
-  if (!optimizer_) throw std::invalid_argument("train: the network has no optimizer; compile it first");
+  if (!optimizer_)
+    throw std::invalid_argument("train: the network has no optimizer; compile it first");
   return run(Mode::train, data, options, {}, {});
 }
 
@@ -334,10 +338,12 @@ std::vector<Index> shuffled(Index n, uint64_t seed, uint64_t epoch) {
   const auto key1 = static_cast<uint32_t>(seed >> 32);
   // Fisher-Yates from the top. A stream number no layer can have keeps it apart from dropout masks.
   for (Index i = n - 1; i > 0; --i) {
-    const PhiloxBlock<uint32_t> words =
-        philox<uint32_t>({{static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
-                           static_cast<uint32_t>(epoch), UINT32_MAX}},
-                         key0, key1);
+    const PhiloxBlock<uint32_t> words = philox<uint32_t>(
+        {
+            {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), static_cast<uint32_t>(epoch),
+             UINT32_MAX}
+    },
+        key0, key1);
     const uint64_t random = static_cast<uint64_t>(words.word[1]) << 32 | words.word[0];
     const auto bound = static_cast<uint64_t>(i) + 1;
     // The high half of random * bound is uniform on [0, bound) to within bound / 2^64.

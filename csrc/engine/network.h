@@ -15,11 +15,11 @@ namespace fusednn::engine {
 
 // A loss or metric as the caller names it.
 struct CriterionSpec {
-  std::string rule;                       // a loss rule, or "accuracy"
-  std::string node;                       // name of the node it looks at
+  std::string rule;  // a loss rule, or "accuracy"
+  std::string node;  // name of the node it looks at
   std::map<std::string, double> parameters;
   int target = 0;
-  bool labels = false;                    // the target is one class number per row
+  bool labels = false;  // the target is one class number per row
   double weight = 1;
   double threshold = 0.5;
 };
@@ -34,11 +34,11 @@ struct Dataset {
 };
 
 struct EpochReport {
-  Index rows = 0;                 // seen so far
+  Index rows = 0;  // seen so far
   Index steps = 0;
-  std::vector<double> losses;     // sums over the rows, one per loss
-  std::vector<double> metrics;    // likewise
-  bool stopped = false;           // the watcher asked to stop
+  std::vector<double> losses;   // sums over the rows, one per loss
+  std::vector<double> metrics;  // likewise
+  bool stopped = false;         // the watcher asked to stop
 };
 
 // Called between steps, and within those that take longer than 50 ms, at most every `interval` seconds.
@@ -50,9 +50,9 @@ struct Watcher {
 
 struct RunOptions {
   Index batch_size = 32;
-  const Index* order = nullptr;   // rows in the order to visit them; null: as they lie
+  const Index* order = nullptr;  // rows in the order to visit them; null: as they lie
   Watcher watcher;
-  int max_threads = 0;            // 0: the backend's setting
+  int max_threads = 0;  // 0: the backend's setting
 };
 
 class Network {
@@ -79,8 +79,8 @@ class Network {
   // Forward, loss and backward of one batch, in training or inference mode; fills gradients().
   EpochReport compute_gradients(const Dataset& data, bool training);
   // Values of nodes, written to `outputs` (rows x size of the node each).
-  void predict(const Dataset& data, const std::vector<int>& nodes, const std::vector<void*>& outputs,
-               const RunOptions& options);
+  void predict(const Dataset& data, const std::vector<int>& nodes,
+               const std::vector<void*>& outputs, const RunOptions& options);
 
   uint64_t training_steps() const { return clock_->step; }  // drives the random masks
   void set_training_steps(uint64_t steps) { clock_->step = steps; }

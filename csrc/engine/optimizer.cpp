@@ -79,7 +79,8 @@ Optimizer::Optimizer(const OptimizerSpec& spec, const Graph& graph, const Backen
   for (size_t slot = 0; slot < info_->states.size(); ++slot) {
     states_.emplace_back(backend, bytes);
     const double value = info_->initial_state(hyper_.data(), convention_, static_cast<int>(slot));
-    if (value != 0) fill(state(static_cast<int>(slot)), graph.parameter_elements, value, dtype, backend);
+    if (value != 0)
+      fill(state(static_cast<int>(slot)), graph.parameter_elements, value, dtype, backend);
   }
   if (spec.ema_decay > 0) ema_ = Arena(backend, bytes);
 }
@@ -110,7 +111,8 @@ void Optimizer::bind(const Graph& graph, char* parameters, char* gradients) {
         tensor.n = p.size;
         tensors_.push_back(tensor);
       }
-      const auto padded = align(static_cast<size_t>(p.size * element)) / static_cast<size_t>(element);
+      const auto padded =
+          align(static_cast<size_t>(p.size * element)) / static_cast<size_t>(element);
       end = p.offset + static_cast<Index>(padded);
     }
   }
@@ -153,7 +155,8 @@ double Optimizer::hyper(const std::string& name) const {
   if (name == "weight_decay") return spec_.weight_decay;
   const int place = place_of(*info_, name.c_str());
   if (place >= 0) return hyper_[place];
-  throw std::invalid_argument("optimizer " + info_->name + " has no hyper-parameter '" + name + "'");
+  throw std::invalid_argument("optimizer " + info_->name + " has no hyper-parameter '" + name +
+                              "'");
 }
 
 void Optimizer::set_hyper(const std::string& name, double value) {

@@ -18,13 +18,13 @@ struct OptimizerSpec {
   std::string convention = "torch";
   std::map<std::string, double> hyper;
   double weight_decay = 0;
-  bool decoupled = false;   // weight decay shrinks the weights instead of joining the gradient
+  bool decoupled = false;  // weight decay shrinks the weights instead of joining the gradient
   double l1 = 0;
   bool maximize = false;
-  double clip_value = 0;    // 0: no limit
-  double clip_norm = 0;     // per tensor; 0: no limit
+  double clip_value = 0;  // 0: no limit
+  double clip_norm = 0;   // per tensor; 0: no limit
   double global_clip_norm = 0;
-  double ema_decay = 0;     // 0: no average is kept
+  double ema_decay = 0;  // 0: no average is kept
 };
 
 // Values of the rule's hyper-parameters in its order; std::invalid_argument where the spec says what no
@@ -56,7 +56,7 @@ class Optimizer {
   const OptimizerInfo& info() const { return *info_; }
   char* state(int slot) const { return states_[slot].data(); }  // laid out like the parameters
   char* ema() const { return ema_.data(); }                     // null when none is kept
-  double last_norm() const { return norm_; }                    // global gradient norm, when clipping
+  double last_norm() const { return norm_; }  // global gradient norm, when clipping
 
  private:
   const OptimizerInfo* info_;

@@ -15,11 +15,11 @@ namespace {
 // activations run inside the node that feeds them.
 struct Fusion {
   std::vector<bool> needed;
-  std::vector<int> root;                    // the node whose output a node's output is
-  std::vector<ActivationSpec> activation;   // fused into a root
-  std::vector<int> readers;                 // edges, losses and wanted values that read a root
-  std::vector<int> gradient_writers;        // edges and losses that send a gradient to a root
-  std::vector<bool> learns;                 // something at or above a root is trained
+  std::vector<int> root;                   // the node whose output a node's output is
+  std::vector<ActivationSpec> activation;  // fused into a root
+  std::vector<int> readers;                // edges, losses and wanted values that read a root
+  std::vector<int> gradient_writers;       // edges and losses that send a gradient to a root
+  std::vector<bool> learns;                // something at or above a root is trained
 
   Fusion(const Graph& graph, const PlanRequest& request) {
     const int n = static_cast<int>(graph.nodes.size());
@@ -265,10 +265,16 @@ class Compiler final : public Recorder {
     return op;
   }
 
-  void* row_values() { return touch({kRowValues, tick_, 0}, bytes(request_.rows)); }
+  // They live to the end, because their sum may run beside whatever comes next.
+  void* row_values() {
+    const Key key{kRowValues, tick_, 0};
+    void* values = touch(key, bytes(request_.rows));
+    lifetimes_[buffers_.at(key)].last = INT_MAX;
+    return values;
+  }
 
   void record_sum(const void* values, size_t total) {
-    record(Sum{values, request_.rows, memory_.totals + total});
+    record(Sum{values, request_.rows, memory_.totals + total}, true);
   }
 
   void record_loss(int i) {
@@ -317,7 +323,7 @@ class Compiler final : public Recorder {
   Fusion fusion_;
 
   Plan* plan_ = nullptr;
-  int now_ = 0;    // node being recorded
+  int now_ = 0;  // node being recorded
   int tick_ = 0;
   std::vector<bool> gradient_written_;
   std::vector<bool> derivative_done_;

@@ -15,12 +15,12 @@ namespace fusednn::engine {
 // rows of values as wide as the node.
 struct Criterion {
   int node = 0;
-  int rule = 0;                 // place in losses(), or kAccuracy
+  int rule = 0;  // place in losses(), or kAccuracy
   std::vector<double> parameters;
-  double threshold = 0.5;       // of accuracy with a single column
+  double threshold = 0.5;  // of accuracy with a single column
   bool labels = false;
-  int target = 0;               // which of the caller's target arrays
-  double weight = 1;            // factor of a loss in the sum that is minimised
+  int target = 0;     // which of the caller's target arrays
+  double weight = 1;  // factor of a loss in the sum that is minimised
   static constexpr int kAccuracy = -1;
 };
 
@@ -33,11 +33,11 @@ struct Feed {
 
 struct PlanRequest {
   Index rows = 0;
-  bool training = false;              // with dropout, batch statistics and a backward pass
+  bool training = false;  // with dropout, batch statistics and a backward pass
   bool backward = false;
-  bool weighted = false;              // a sample weight per row is fed
-  std::vector<int> outputs;           // nodes whose values the caller wants
-  std::vector<Criterion> losses;      // their weighted sum is differentiated
+  bool weighted = false;          // a sample weight per row is fed
+  std::vector<int> outputs;       // nodes whose values the caller wants
+  std::vector<Criterion> losses;  // their weighted sum is differentiated
   std::vector<Criterion> metrics;
   std::vector<Feed> targets;
   uint64_t seed = 0;
@@ -55,11 +55,11 @@ struct PlanMemory {
 struct Plan {
   Index rows = 0;
   std::vector<Command> commands;
-  std::vector<void*> inputs;        // where each input of the graph is read from
-  std::vector<void*> targets;       // where each target is read from
+  std::vector<void*> inputs;   // where each input of the graph is read from
+  std::vector<void*> targets;  // where each target is read from
   void* sample_weight = nullptr;
-  std::vector<ConstMatrix> outputs; // values of the wanted nodes, after running
-  Arena arena;                      // activations and their gradients
+  std::vector<ConstMatrix> outputs;  // values of the wanted nodes, after running
+  Arena arena;                       // activations and their gradients
 };
 
 Plan compile(const Graph& graph, const PlanRequest& request, const PlanMemory& memory,

@@ -23,7 +23,7 @@ void fail(const std::string& what) {
   if (++failures > 20) std::exit(1);
 }
 
-constexpr double kSentinel = 777;  // in gaps between rows: neither used nor changed
+constexpr double kSentinel = 777;                  // in gaps between rows: neither used nor changed
 enum Rule { kLinear = 0, kRelu = 1, kTanh = 10 };  // places in rules::Activations
 
 struct Shape {
@@ -38,7 +38,10 @@ struct Array {
   std::vector<T> data;
 
   Array(Index r, Index c, Index gap, bool random = true)
-      : rows(r), cols(c), stride(c + gap), data(static_cast<size_t>(r * (c + gap)) + 1, T(kSentinel)) {
+      : rows(r),
+        cols(c),
+        stride(c + gap),
+        data(static_cast<size_t>(r * (c + gap)) + 1, T(kSentinel)) {
     std::uniform_real_distribution<double> uniform(-1, 1);
     for (Index i = 0; i < r && random; ++i) {
       for (Index j = 0; j < c; ++j) at(i, j) = T(uniform(generator));
@@ -153,7 +156,8 @@ void check_forward(const Shape& s, int rule, bool keep_z, bool with_bias) {
       op.z = {};
       op.rows = 1;
       run<T>(op, 1);
-      if (std::memcmp(alone.data.data(), &y.at(i, 0), static_cast<size_t>(s.out) * sizeof(T)) != 0) {
+      if (std::memcmp(alone.data.data(), &y.at(i, 0), static_cast<size_t>(s.out) * sizeof(T)) !=
+          0) {
         fail(what + ": a row alone has other bits");
       }
     }
@@ -259,11 +263,31 @@ void check_all(const Shape& s, int variant) {
 
 // Every path through the loops: packed or not, one chunk of k or many, one block of rows or many.
 const Shape kShapes[] = {
-    {0, 3, 4, 0},     {3, 0, 4, 0},     {3, 4, 0, 0},     {1, 1, 1, 0},      {1, 1, 1, 5},
-    {32, 8, 32, 0},   {32, 32, 1, 0},   {64, 64, 64, 0},  {64, 64, 64, 1},   {100, 100, 100, 7},
-    {1, 257, 300, 0}, {2, 257, 129, 3}, {3, 64, 257, 0},  {4, 300, 127, 1},  {5, 127, 65, 0},
-    {257, 257, 257, 0}, {128, 1500, 40, 3}, {31, 40, 1500, 0}, {1500, 33, 17, 0}, {9000, 5, 3, 1},
-    {5000, 40, 33, 0}, {700, 20, 900, 0}, {15, 2500, 33, 0}, {33, 15, 2500, 0}, {300, 300, 31, 0},
+    {0,    3,    4,    0},
+    {3,    0,    4,    0},
+    {3,    4,    0,    0},
+    {1,    1,    1,    0},
+    {1,    1,    1,    5},
+    {32,   8,    32,   0},
+    {32,   32,   1,    0},
+    {64,   64,   64,   0},
+    {64,   64,   64,   1},
+    {100,  100,  100,  7},
+    {1,    257,  300,  0},
+    {2,    257,  129,  3},
+    {3,    64,   257,  0},
+    {4,    300,  127,  1},
+    {5,    127,  65,   0},
+    {257,  257,  257,  0},
+    {128,  1500, 40,   3},
+    {31,   40,   1500, 0},
+    {1500, 33,   17,   0},
+    {9000, 5,    3,    1},
+    {5000, 40,   33,   0},
+    {700,  20,   900,  0},
+    {15,   2500, 33,   0},
+    {33,   15,   2500, 0},
+    {300,  300,  31,   0},
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine on the CPU backend: gradients of a graph with every layer against central differences,
-// the same bits for every number of threads, and no allocation in a steady training step.
+// the same bits for every number of threads and every order that commands may run in, and no
+// allocation in a steady training step.
 #include <atomic>
 #include <cassert>
 #include <cmath>
@@ -183,8 +184,59 @@ void test_same_bits_for_any_number_of_threads() {
   }
 }
 
+// ---- commands side by side
+
+int reversed_runs = 0;
+
+// Runs commands that may run side by side in the opposite order, each alone.
+void execute_reversed(const Command* commands, int n, const Schedule& schedule, void* workspace) {
+  for (int begin = 0, end; begin < n; begin = end) {
+    end = begin + 1;
+    while (end < n && commands[end - 1].beside_next) ++end;
+    if (end - begin > 1) ++reversed_runs;
+    for (int i = end - 1; i >= begin; --i) {
+      cpu::backend().execute(commands + i, 1, schedule, workspace);
+    }
+  }
+}
+
+std::vector<double> gradients_of(const std::vector<NodeSpec>& nodes, const Problem<double>& problem,
+                                 const Backend& backend) {
+  Network network(nodes, DType::float64, backend, 5);
+  fill_parameters<double>(network);
+  network.set_training({cross_entropy(), cross_entropy()}, {cross_entropy()}, nullptr);
+  const EpochReport report = network.compute_gradients(problem.data, true);
+  const auto* first = reinterpret_cast<const double*>(network.gradients());
+  std::vector<double> all(first, first + network.graph().parameter_elements);
+  all.insert(all.end(), report.losses.begin(), report.losses.end());
+  all.insert(all.end(), report.metrics.begin(), report.metrics.end());
+  return all;
+}
+
+void test_commands_side_by_side_are_independent() {
+  Backend reversed = cpu::backend();
+  reversed.execute = &execute_reversed;
+  const Problem<double> small(11, 12, 4), large(300, 20, 7);
+  for (const bool all_layers : {true, false}) {
+    const auto nodes = all_layers ? every_layer() : classifier();
+    const Problem<double>& problem = all_layers ? small : large;
+    reversed_runs = 0;
+    const std::vector<double> expected = gradients_of(nodes, problem, cpu::backend());
+    const std::vector<double> found = gradients_of(nodes, problem, reversed);
+    assert(reversed_runs >= 3);
+    assert(std::memcmp(expected.data(), found.data(), expected.size() * sizeof(double)) == 0);
+  }
+}
+
+void* counted_allocate(size_t bytes) {
+  ++allocations;
+  return cpu::backend().allocate(bytes);
+}
+
 void test_steady_steps_allocate_nothing() {
-  Network network(classifier(), DType::float32, cpu::backend(), 5);
+  Backend counting = cpu::backend();
+  counting.allocate = &counted_allocate;
+  Network network(classifier(), DType::float32, counting, 5);
   fill_parameters<float>(network);
   OptimizerSpec adam;
   adam.rule = "adam";
@@ -316,6 +368,7 @@ void test_shuffled_is_a_permutation_of_seed_and_epoch() {
 int main() {
   test_gradients_match_central_differences();
   test_same_bits_for_any_number_of_threads();
+  test_commands_side_by_side_are_independent();
   test_steady_steps_allocate_nothing();
   test_watcher_stops_after_a_whole_step();
   test_watcher_stops_within_a_long_step();

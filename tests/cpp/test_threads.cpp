@@ -40,7 +40,8 @@ void check(bool holds, const char* what) {
 // Each thread writes its cell, waits, and reads everybody's: wrong if a barrier lets one through.
 struct Round {
   static constexpr int kBarriers = 20;
-  std::vector<int> cells = std::vector<int>(64, 0);  // not atomic on purpose, for the thread sanitizer
+  std::vector<int> cells =
+      std::vector<int>(64, 0);  // not atomic on purpose, for the thread sanitizer
   std::atomic<int> ranks{0};
   std::atomic<int> wrong{0};
   int size = 0;
@@ -86,7 +87,8 @@ void many_callers() {
 
 void nested(void* data, const Context&) {
   cpu::run_team(
-      4, [](void* inner, const Context& context) {
+      4,
+      [](void* inner, const Context& context) {
         check(context.size == 1, "a nested team has one thread");
         ++*static_cast<std::atomic<int>*>(inner);
       },

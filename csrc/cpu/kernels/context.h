@@ -14,8 +14,8 @@ namespace fusednn::cpu {
 struct Context {
   int rank = 0;
   int size = 1;
-  char* workspace = nullptr;           // shared by the team, as large as the operation asked for
-  void (*barrier)(void*) = nullptr;    // waits until the whole team has arrived
+  char* workspace = nullptr;         // shared by the team, as large as the operation asked for
+  void (*barrier)(void*) = nullptr;  // waits until the whole team has arrived
   void* team = nullptr;
 
   FNN_HD void sync() const {
@@ -25,7 +25,7 @@ struct Context {
 
 // What an operation asks for before it runs.
 struct Demand {
-  double nanoseconds = 0;        // rough time on one core; decides whether threads are worth waking
+  double nanoseconds = 0;  // rough time on one core; decides whether threads are worth waking
   size_t workspace_bytes = 0;
 };
 

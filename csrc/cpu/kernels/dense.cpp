@@ -82,7 +82,10 @@ template <class T, class List>
 struct FinishTable;
 template <class T, class... Rules>
 struct FinishTable<T, TypeList<Rules...>> {
-  static constexpr Finish<T> of[] = {{&finish_forward<T, Rules>, &finish_derivative<T, Rules>}...};
+  static constexpr Finish<T> of[] = {
+      {&finish_forward<T, Rules>, &finish_derivative<T, Rules>}
+      ...
+  };
 };
 
 constexpr int kLinear = PlaceIn<rules::Linear, rules::Activations>::value;

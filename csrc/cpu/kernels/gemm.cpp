@@ -7,7 +7,7 @@
 // written while it is in cache, and meets its epilogue there.
 #include "cpu/kernels/gemm.h"
 
-#include "cpu/kernels/gemm_column.h"
+#include "cpu/kernels/gemm_dots.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
 
@@ -21,9 +21,14 @@ constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 // Long enough that going through c once more per chunk costs little. A chunk of a panel of b streams
 // from the second-level cache on processors with AVX-512 and fits into the first elsewhere.
 constexpr Index kChunk = vector_bytes == 64 ? 512 : 384;
-constexpr Index kBlockBytes = 256 << 10;  // of a; the second-level cache also has b and c passing through
-constexpr Index kNearBytes = 1 << 20;     // of c: no more stays in a second-level cache
+constexpr Index kBlockBytes =
+    256 << 10;  // of a; the second-level cache also has b and c passing through
+constexpr Index kNearBytes = 1 << 20;  // of c: no more stays in a second-level cache
 constexpr Index kLittleDepth = 8;
+// A panel of b that need not be packed is, where so many tiles read it. Fewer, where each of its rows
+// lies in another page of memory: the caches then hold little of the panel.
+constexpr Index kReuse = 40, kReuseFar = 8;
+constexpr Index kPage = 4096;
 constexpr Index kMaxBlockRows = 144;
 constexpr Index kMaxBlockTiles = kMaxBlockRows / kTileRows;
 constexpr Index kPackedBytesA = 4 << 20;  // together they fit into a third-level cache
@@ -107,7 +112,7 @@ struct Plan {
     }
 
     const Index bytes_b = p.k * p.n * Index(sizeof(T));
-    const bool many_rows = rows.pieces >= 4;
+    const bool many_rows = rows.pieces >= (p.b_k * Index(sizeof(T)) < kPage ? kReuse : kReuseFar);
     if (must_pack(p) || (many_rows && bytes_b > (kChunk * width * Index(sizeof(T))))) {
       pack_b = blocks.pieces > 1 ? PackB::at_once : PackB::by_item;
     }
@@ -443,7 +448,8 @@ void run_parts(const Product<T>& p, const Plan<T>& plan, const Context& context,
 template <class T>
 void multiply(const Product<T>& p, const Context& context) {
   if (p.m <= 0 || p.n <= 0) return;
-  if (is_column_of_dots(p)) return multiply_dots(p, context);
+  if (is_column(p)) return multiply_column(p, context);
+  if (has_few_rows(p)) return multiply_few_rows(p, context);
   if (is_transposed_row(p)) {
     if (p.column_sums != nullptr && context.rank == context.size - 1) {
       sum_column(p.b, p.b_k, p.k, p.accumulate, p.column_sums);
@@ -472,8 +478,8 @@ Demand multiply_demand(const Product<T>& p, int threads) {
   // About two thirds of what a core of each kind does at 4 GHz, in operations per nanosecond.
   constexpr double speed = vector_bytes * (vector_bytes >= 32 ? 2.5 : 1.2) * 4 / sizeof(T) / 4;
   const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k);
-  const double touched = double(p.m) * double(p.k) + double(p.k) * double(p.n) +
-                         2 * double(p.m) * double(p.n);
+  const double touched =
+      double(p.m) * double(p.k) + double(p.k) * double(p.n) + 2 * double(p.m) * double(p.n);
   Demand demand;
   demand.nanoseconds = 30 + flops / speed + touched * sizeof(T) / 50;
   demand.workspace_bytes =

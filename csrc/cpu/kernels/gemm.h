@@ -4,7 +4,8 @@
 // The value of an element is a sum over k in pieces that depend on k alone, each piece added up in
 // order. How rows and columns are cut into tiles, who computes them and what is packed does not
 // change a bit of it: a row has the same value in a batch of one and of a thousand, on one thread and
-// on many.
+// on many. Only the gradient of the input of a batch of very few rows (gemm_dots.h) is added up in
+// another order than that of a larger batch.
 #pragma once
 
 #include "cpu/kernels/context.h"

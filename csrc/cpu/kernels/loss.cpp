@@ -181,7 +181,8 @@ void rowwise_block(const Loss& op, Index begin, int rows) {
     const V weight(weights.lane[r] * scale);
     for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
       const V kept = V::load(gradient + j, lanes);
-      (weight * Rule::gradient(kept, target.load(j, lanes), row_factors)).store(gradient + j, lanes);
+      (weight * Rule::gradient(kept, target.load(j, lanes), row_factors))
+          .store(gradient + j, lanes);
     });
   }
 }
@@ -199,7 +200,9 @@ void rowwise(const Loss& op, const Context& context) {
 template <class T, class... Pointwise, class... Rowwise>
 constexpr RuleTable<Loss, sizeof...(Pointwise) + sizeof...(Rowwise)> loss_kernels(
     TypeList<Pointwise...>, TypeList<Rowwise...>) {
-  return {{&pointwise<T, Pointwise>..., &rowwise<T, Rowwise>...}};
+  return {
+      {&pointwise<T, Pointwise>..., &rowwise<T, Rowwise>...}
+  };
 }
 
 }  // namespace

@@ -33,7 +33,9 @@ class Dense final : public Layer {
   }
 
   std::vector<ParameterSpec> parameters() const override {
-    std::vector<ParameterSpec> list{{"kernel", {in_, units_}}};
+    std::vector<ParameterSpec> list{
+        {"kernel", {in_, units_}}
+    };
     if (use_bias_) list.push_back({"bias", {units_}});
     return list;
   }
@@ -57,6 +59,7 @@ class Dense final : public Layer {
   void backward(Recorder& r) const override {
     const ConstMatrix dz{r.output_gradient().data, units_};
     const Index rows = r.rows() * repeat_;
+    const auto target = r.input_gradient(0, true);
     if (void* dw = r.gradient(0)) {
       DenseBackwardWeights op;
       op.x = {r.input(0).data, in_};
@@ -66,9 +69,10 @@ class Dense final : public Layer {
       op.rows = rows;
       op.in = in_;
       op.out = units_;
-      r.record(op);
+      // Both products only read dz, and all that a layer touches is alive at the same time, apart.
+      r.record(op, target.has_value());
     }
-    if (const auto target = r.input_gradient(0, true)) {
+    if (target) {
       DenseBackwardInput op;
       op.dz = dz;
       op.w = {r.parameter(0), units_};
