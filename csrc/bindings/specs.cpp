@@ -156,7 +156,7 @@ engine::NodeSpec node_spec(const py::dict& given) {
   Reader reader(given, "node");
   reader.required("type", spec.type, text);
   reader.required("name", spec.name, text);
-  reader.optional("inputs", spec.inputs, node_node_places);
+  reader.optional("inputs", spec.inputs, node_places);
   reader.optional("config", spec.config, [](py::handle value, const std::string& what) {
     std::map<std::string, engine::Value> config;
     for (const auto& item : dictionary(value, what)) {
