@@ -2,7 +2,6 @@
 The compiled part of fusednn. Its Python side checks nothing twice: arrays are checked here.
 """
 from __future__ import annotations
-import collections.abc
 import numpy
 import typing
 __all__: list[str] = ['Network', 'activation_backward', 'activation_forward', 'activations', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward']
@@ -40,7 +39,7 @@ class Network:
         """
         Each with a writable array over the network's memory.
         """
-    def predict(self, inputs: list, nodes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], batch_size: typing.SupportsInt | typing.SupportsIndex = 1024, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> list:
+    def predict(self, inputs: list, nodes: typing.Any, batch_size: typing.SupportsInt | typing.SupportsIndex = 1024, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> list:
         """
         The values of the nodes, one array each.
         """
@@ -63,7 +62,7 @@ class Network:
     def optimizer_memory(self) -> list[float]:
         ...
     @optimizer_memory.setter
-    def optimizer_memory(self, arg1: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]) -> None:
+    def optimizer_memory(self, arg1: typing.Any) -> None:
         ...
     @property
     def optimizer_steps(self) -> int:
