@@ -97,17 +97,22 @@ class Barrier {
   void set(int size, int spins) {
     size_ = size;
     spins_ = spins;
+    first_ = gate_.value();
   }
 
   void arrive_and_wait() {
     // Read first: once this thread has arrived, the others may go on and set() the next team.
     const int size = size_, spins = spins_;
     const uint32_t before = gate_.value();
+    const bool first = before == first_;
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
       arrived_.store(0, std::memory_order_relaxed);
       gate_.advance();
-    } else if (const Nanoseconds waited = gate_.wait_while(before, spins)) {
-      lost_.fetch_add(waited, std::memory_order_relaxed);
+    } else {
+      const Nanoseconds waited = gate_.wait_while(before, spins);
+      // At the first barrier of a region one waits for threads that were asleep, which is no sign of
+      // a busy machine.
+      if (waited > 0 && !first) lost_.fetch_add(waited, std::memory_order_relaxed);
     }
   }
 
@@ -120,12 +125,13 @@ class Barrier {
   alignas(64) std::atomic<int> arrived_{0};
   int size_ = 1;
   int spins_ = 0;
+  uint32_t first_ = 0;  // of the gate, before the first barrier of a region
 };
 
 // On a machine that is busy with other work, the system now and then puts a thread of the team aside,
 // and the others wait for it at the next barrier: milliseconds, where a step takes microseconds. When
 // several regions in a row were mostly waiting, work goes on without a team for a while, at first
-// 8 ms, and up to 256 ms while trying again shows no better. Results do not depend on it.
+// 8 ms, and up to 64 ms while trying again shows no better. Results do not depend on it.
 class Congestion {
  public:
   bool alone() const { return now() < until_.load(std::memory_order_relaxed); }
@@ -136,15 +142,14 @@ class Congestion {
       backoff_ = kLeast;
       return;
     }
-    // Once is no sign: the workers may have been asleep.
-    if (++in_a_row_ < 3) return;
+    if (++in_a_row_ < 3) return;  // once is no sign
     in_a_row_ = 0;
     until_.store(now() + backoff_, std::memory_order_relaxed);
     backoff_ = std::min(2 * backoff_, kMost);
   }
 
  private:
-  static constexpr Nanoseconds kLeast = 8'000'000, kMost = 256'000'000;
+  static constexpr Nanoseconds kLeast = 8'000'000, kMost = 64'000'000;
   std::atomic<Nanoseconds> until_{0};
   Nanoseconds backoff_ = kLeast;
   int in_a_row_ = 0;
