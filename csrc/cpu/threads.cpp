@@ -130,29 +130,31 @@ class Barrier {
 
 // On a machine that is busy with other work, the system now and then puts a thread of the team aside,
 // and the others wait for it at the next barrier: milliseconds, where a step takes microseconds. When
-// several regions in a row were mostly waiting, work goes on without a team for a while, at first
-// 8 ms, and up to 64 ms while trying again shows no better. Results do not depend on it.
+// regions in a row were mostly waiting, and 4 ms were lost that way, work goes on without a team for a
+// while, at first 4 ms, and up to 64 ms while trying again shows no better. Less than that is lost
+// while threads that slept come back. Results do not depend on it.
 class Congestion {
  public:
   bool alone() const { return now() < until_.load(std::memory_order_relaxed); }
 
   void report(int size, Nanoseconds duration, Nanoseconds lost) {
     if (2 * lost < (size - 1) * duration) {
-      in_a_row_ = 0;
+      lost_in_a_row_ = 0;
       backoff_ = kLeast;
       return;
     }
-    if (++in_a_row_ < 3) return;  // once is no sign
-    in_a_row_ = 0;
+    lost_in_a_row_ += lost;
+    if (lost_in_a_row_ < kTooMuch) return;
+    lost_in_a_row_ = 0;
     until_.store(now() + backoff_, std::memory_order_relaxed);
     backoff_ = std::min(2 * backoff_, kMost);
   }
 
  private:
-  static constexpr Nanoseconds kLeast = 8'000'000, kMost = 64'000'000;
+  static constexpr Nanoseconds kTooMuch = 4'000'000, kLeast = 4'000'000, kMost = 64'000'000;
   std::atomic<Nanoseconds> until_{0};
   Nanoseconds backoff_ = kLeast;
-  int in_a_row_ = 0;
+  Nanoseconds lost_in_a_row_ = 0;
 };
 
 // Workers are detached and the pool is never destroyed, so that the end of the process does not
