@@ -241,9 +241,10 @@ FNN_HD V smooth_target(V t, V per_class, V s) {
 }
 
 // With e = exp(x - m), m the greatest x, and the sums E of e, T of t and D of t (x - m), the
-// cross-entropy of t and softmax(x) is T log E - D, with gradient (T / E) e - t.
+// cross-entropy of t and softmax(x) is T log E - D, with gradient (T / E) e - t. Probabilities that
+// need not add up to 1 take the same way, with e = x.
 template <class V>
-FNN_HD RowLoss<V> prepare_softmax(const V (&sums)[kRowSums]) {
+FNN_HD RowLoss<V> prepare_cross_entropy(const V (&sums)[kRowSums]) {
   return {
       fma(sums[1], log(sums[0]), -sums[2]), {sums[1] / sums[0], V(0)}
   };
@@ -269,7 +270,7 @@ struct SoftmaxCrossEntropy {
   }
   template <class V>
   FNN_HD static RowLoss<V> prepare(const V (&sums)[kRowSums]) {
-    return prepare_softmax(sums);
+    return prepare_cross_entropy(sums);
   }
   template <class V>
   FNN_HD static V gradient(V e, V t, const V (&factors)[kRowFactors]) {
@@ -297,9 +298,7 @@ struct CategoricalCrossEntropy {
   }
   template <class V>
   FNN_HD static RowLoss<V> prepare(const V (&sums)[kRowSums]) {
-    return {
-        fma(sums[1], log(sums[0]), -sums[2]), {sums[1] / sums[0], V(0)}
-    };
+    return prepare_cross_entropy(sums);
   }
   template <class V>
   FNN_HD static V gradient(V x, V t, const V (&factors)[kRowFactors]) {
@@ -328,7 +327,7 @@ struct KlDivergenceLogits {
   }
   template <class V>
   FNN_HD static RowLoss<V> prepare(const V (&sums)[kRowSums]) {
-    return prepare_softmax(sums);
+    return prepare_cross_entropy(sums);
   }
   template <class V>
   FNN_HD static V gradient(V e, V t, const V (&factors)[kRowFactors]) {
