@@ -49,6 +49,25 @@ View view_of_memory(py::object memory) {
   return result;
 }
 
+// A NumPy array of native numbers, without the way through the protocol.
+std::optional<View> view_of_plain_array(py::handle object) {
+  if (Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_) return std::nullopt;
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  const py::dtype dtype = array.dtype();
+  const char kind = dtype.kind();
+  const char* name = kind == 'f' ? "float" : kind == 'i' ? "int" : kind == 'u' ? "uint" : nullptr;
+  if (name == nullptr || dtype.byteorder() != '=') return std::nullopt;  // or of one byte
+  const auto bytes = static_cast<int>(dtype.itemsize());
+  View result;
+  result.data = static_cast<char*>(const_cast<void*>(array.data()));
+  result.shape.assign(array.shape(), array.shape() + array.ndim());
+  result.strides.assign(array.strides(), array.strides() + array.ndim());
+  result.type = {kind, bytes, name + std::to_string(8 * bytes)};
+  result.read_only = !array.writeable();
+  result.owner = array;
+  return result;
+}
+
 // ---- DLPack ----------------------------------------------------------------------------------
 
 std::string device_name(int32_t type) {
@@ -150,11 +169,6 @@ View view_of_dlpack(py::handle object, const std::string& argument) {
 
 // ---- copies, which are NumPy's work ------------------------------------------------------------
 
-py::array as_numpy(const View& view) {
-  return py::array(py::dtype(std::string(1, view.type.kind) + std::to_string(view.type.bytes)),
-                   view.shape, view.strides, view.data, view.owner);
-}
-
 View view_of_numpy(const py::object& array) {
   PyObject* memory = PyMemoryView_FromObject(array.ptr());
   if (memory == nullptr) throw py::error_already_set();
@@ -210,6 +224,15 @@ void expect_range(const py::array& array, const std::string& argument, Index end
   }
 }
 
+// Whether a view can be passed on as contiguous Ts in [0, end). NumPy's own minimum and maximum take
+// longer than a step of a small network.
+template <class T>
+bool lies_ready(const View& view, Index end) {
+  if (view.type.kind != 'i' || view.type.bytes != sizeof(T) || !view.contiguous()) return false;
+  const T* first = reinterpret_cast<const T*>(view.data);
+  return std::all_of(first, first + view.size(), [end](T i) { return i >= 0 && i < end; });
+}
+
 bool aligned(const View& view) {
   const auto address = reinterpret_cast<uintptr_t>(view.data);
   return view.type.bytes > 0 && address % static_cast<uintptr_t>(view.type.bytes) == 0;
@@ -229,6 +252,11 @@ std::pair<const char*, const char*> extent(const View& view) {
 }  // namespace
 
 // ---- views -------------------------------------------------------------------------------------
+
+py::array as_numpy(const View& view) {
+  return py::array(py::dtype(std::string(1, view.type.kind) + std::to_string(view.type.bytes)),
+                   view.shape, view.strides, view.data, view.owner);
+}
 
 Index View::rows() const {
   Index product = 1;
@@ -258,7 +286,23 @@ Matrix View::matrix() const {
   return {data, rows_apart ? strides[0] / type.bytes : columns()};
 }
 
+char* data_like(py::handle object, const py::dtype& dtype, const View& like, Access access) {
+  const auto& numpy = py::detail::npy_api::get();
+  if (Py_TYPE(object.ptr()) != numpy.PyArray_Type_) return nullptr;
+  const auto* array = py::detail::array_proxy(object.ptr());
+  if (array->descr != dtype.ptr()) return nullptr;
+  if (static_cast<size_t>(array->nd) != like.shape.size()) return nullptr;
+  for (size_t k = 0; k < like.shape.size(); ++k) {
+    if (array->dimensions[k] != like.shape[k]) return nullptr;
+    if (like.shape[k] != 1 && array->strides[k] != like.strides[k]) return nullptr;
+  }
+  const int needed = py::detail::npy_api::NPY_ARRAY_ALIGNED_ |
+                     (access == Access::write ? py::detail::npy_api::NPY_ARRAY_WRITEABLE_ : 0);
+  return (array->flags & needed) == needed ? array->data : nullptr;
+}
+
 View view(py::handle object, const std::string& argument) {
+  if (std::optional<View> plain = view_of_plain_array(object)) return *std::move(plain);
   if (PyObject_CheckBuffer(object.ptr())) {
     if (PyObject* memory = PyMemoryView_FromObject(object.ptr())) {
       return view_of_memory(py::reinterpret_steal<py::object>(memory));
@@ -349,7 +393,8 @@ Output fresh(const Shape& shape, DType dtype) {
 
 View labels(py::handle object, const std::string& argument, Index rows, Index classes,
             const std::optional<int32_t>& ignore_index) {
-  const View given = integers(object, argument, rows, "class number");
+  View given = integers(object, argument, rows, "class number");
+  if (!ignore_index && lies_ready<int32_t>(given, classes)) return given;
   const py::array array = as_numpy(given);
   py::array kept = array;
   if (ignore_index) kept = array[array.attr("__ne__")(*ignore_index)];
@@ -359,7 +404,8 @@ View labels(py::handle object, const std::string& argument, Index rows, Index cl
 }
 
 View places(py::handle object, const std::string& argument, Index rows) {
-  const View given = integers(object, argument, rows, "row number");
+  View given = integers(object, argument, rows, "row number");
+  if (lies_ready<int64_t>(given, rows)) return given;
   const py::array array = as_numpy(given);
   expect_range(array, argument, rows);
   if (given.type.kind == 'i' && given.type.bytes == 8 && given.contiguous()) return given;
@@ -397,6 +443,14 @@ DType dtype_named(const std::string& name) {
   if (name == "float32") return DType::float32;
   if (name == "float64") return DType::float64;
   throw std::invalid_argument("dtype='" + name + "' is unknown; choose float32 or float64");
+}
+
+Precision precision_named(const std::string& name) {
+  if (name == "float32") return DType::float32;
+  if (name == "float64") return DType::float64;
+  if (name == "bfloat16") return {DType::float32, true};
+  throw std::invalid_argument("precision='" + name +
+                              "' is unknown; choose float32, float64 or bfloat16");
 }
 
 std::string shown(py::handle object) {

@@ -47,6 +47,14 @@ struct View {
 // The memory of an object as it is. ValueError where a CPU cannot read it.
 View view(py::handle object, const std::string& argument);
 
+// The same memory as a NumPy array.
+py::array as_numpy(const View& view);
+
+// The data of a NumPy array that is aligned and has exactly this dtype, and the shape and the strides
+// of `like`; null for all else. The short way for lists of arrays that are all alike.
+enum class Access { read, write };
+char* data_like(py::handle object, const py::dtype& dtype, const View& like, Access access);
+
 // float32 or float64 (`expected` where given, the dtype of the argument `like`), contiguous: copied
 // where it is not. Python lists and numbers take the expected dtype, or float64.
 struct Expected {
@@ -97,6 +105,8 @@ void expect_shape(const View& view, const std::string& argument, const Shape& sh
 py::dtype numpy_dtype(DType dtype);
 std::string name_of(DType dtype);
 DType dtype_named(const std::string& name);
+// Likewise; "bfloat16" is float32 with rounded operands of dense products.
+Precision precision_named(const std::string& name);
 std::string shown(py::handle object);  // shortened, for messages
 
 }  // namespace fusednn::bindings

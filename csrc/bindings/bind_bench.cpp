@@ -28,10 +28,12 @@ double measure_ceiling(const std::string& kind, const std::string& dtype, int th
 
 // One product, with the arrays in the order in which a layer has them: x (rows, in), w (in, out),
 // y (rows, out). One of the three is the result.
-Command product(const std::string& kind, const View& x, const View& w, const View& y) {
+Command product(const std::string& kind, const View& x, const View& w, const View& y,
+                bool bfloat16) {
   const Index rows = x.rows(), in = x.columns(), out = w.columns();
   if (kind == "forward") {
     DenseForward op;
+    op.bfloat16 = bfloat16;
     op.x = x.matrix();
     op.w = w.matrix();
     op.y = y.matrix();
@@ -42,6 +44,7 @@ Command product(const std::string& kind, const View& x, const View& w, const Vie
   }
   if (kind == "dx") {
     DenseBackwardInput op;
+    op.bfloat16 = bfloat16;
     op.dz = y.matrix();
     op.w = w.matrix();
     op.dx = x.matrix();
@@ -52,6 +55,7 @@ Command product(const std::string& kind, const View& x, const View& w, const Vie
   }
   if (kind == "dw") {
     DenseBackwardWeights op;
+    op.bfloat16 = bfloat16;
     op.x = x.matrix();
     op.dz = y.matrix();
     op.dw = w.matrix();
@@ -64,13 +68,16 @@ Command product(const std::string& kind, const View& x, const View& w, const Vie
 }
 
 void run_product(const std::string& kind, const py::object& x, const py::object& w,
-                 const py::object& y, int repeats) {
+                 const py::object& y, int repeats, bool bfloat16) {
   const View first = in_place(x, "x");
+  if (bfloat16 && first.dtype() != DType::float32) {
+    throw std::invalid_argument("bfloat16=True needs float32 arrays, whose values are rounded");
+  }
   const Expected expected{first.dtype(), "x"};
   const View second = in_place(w, "w", expected), third = in_place(y, "y", expected);
   expect_shape(second, "w", {first.columns(), second.columns()});
   expect_shape(third, "y", {first.rows(), second.columns()});
-  const Command command = product(kind, first, second, third);
+  const Command command = product(kind, first, second, third, bfloat16);
   const Backend& cpu = engine::find_backend("cpu");
   const Schedule schedule = cpu.prepare(&command, 1, 0);
   const engine::Arena workspace(cpu, schedule.workspace_bytes);
@@ -86,6 +93,7 @@ void bind_bench(py::module_& m) {
       "measure_ceiling", &measure_ceiling, "kind"_a, "dtype"_a, "threads"_a, "seconds"_a = 0.1,
       "Operations (fma) or bytes (read, copy, triad) a second that this machine reaches at most.");
   m.def("run_product", &run_product, "kind"_a, "x"_a, "w"_a, "y"_a, "repeats"_a = 1,
+        "bfloat16"_a = false,
         "y = x w (forward), x = y wᵀ (dx) or w = xᵀ y (dw), several times, each a run of its own.");
 }
 

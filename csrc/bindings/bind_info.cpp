@@ -57,6 +57,9 @@ void bind_info(py::module_& m) {
         "The instruction sets compiled, the fastest last, and whether each runs here.");
   m.def("isa", &cpu::chosen_isa, "The instruction set in use.");
   m.def("set_isa", &cpu::set_isa, "name"_a, "Changes it for all that runs from now on.");
+  m.def("uses_bf16", &cpu::uses_bf16,
+        "Whether bfloat16 products run on AVX512-BF16; otherwise they are emulated.");
+  m.def("allow_bf16", &cpu::allow_bf16, "allowed"_a, "Without it, emulated everywhere; for tests.");
   m.def("available_processors", &cpu::available_processors,
         "Processors that the affinity mask and the cgroup leave to this process.");
   m.def("num_threads", &cpu::num_threads, "How many threads a run may use.");

@@ -42,9 +42,9 @@ class BoundNetwork {
  public:
   engine::Network network;
 
-  BoundNetwork(const std::vector<engine::NodeSpec>& nodes, DType dtype, const Backend& backend,
-               uint64_t seed)
-      : network(nodes, dtype, backend, seed) {}
+  BoundNetwork(const std::vector<engine::NodeSpec>& nodes, Precision precision,
+               const Backend& backend, uint64_t seed)
+      : network(nodes, precision, backend, seed) {}
 
   class Use {
    public:
@@ -423,10 +423,11 @@ py::array shuffled(Index n, uint64_t seed, uint64_t epoch) {
   return py::array_t<Index>(n, order.data());
 }
 
-std::unique_ptr<BoundNetwork> make_network(const py::list& nodes, const std::string& dtype,
+std::unique_ptr<BoundNetwork> make_network(const py::list& nodes, const std::string& precision,
                                            const std::string& device, uint64_t seed) {
-  return std::make_unique<BoundNetwork>(specs_of(nodes, "nodes", node_spec), dtype_named(dtype),
-                                        engine::find_backend(device), seed);
+  return std::make_unique<BoundNetwork>(specs_of(nodes, "nodes", node_spec),
+                                        precision_named(precision), engine::find_backend(device),
+                                        seed);
 }
 
 }  // namespace
@@ -438,7 +439,7 @@ void bind_network(py::module_& m) {
         "A permutation of 0 .. n-1, a function of seed and epoch alone.");
 
   py::class_<Self> network(m, "Network", "A graph with its parameters, and all that runs on it.");
-  network.def(py::init(&make_network), "nodes"_a, "dtype"_a = "float32", "device"_a = "cpu",
+  network.def(py::init(&make_network), "nodes"_a, "precision"_a = "float32", "device"_a = "cpu",
               "seed"_a = 0);
   network.def("nodes", &nodes);
   network.def("parameters", &parameters, "Each with a writable array over the network's memory.");

@@ -150,10 +150,22 @@ View weights(const py::object& w, const View& x) {
   return result;
 }
 
+// Whether a product of arrays of this dtype has its operands rounded to bfloat16. Without a precision
+// it runs in that of the arrays.
+bool rounds(const std::optional<std::string>& precision, DType dtype) {
+  if (!precision) return false;
+  const Precision wanted = precision_named(*precision);
+  if (wanted.dtype != dtype) {
+    throw py::type_error("precision='" + *precision + "' needs arrays of " + name_of(wanted.dtype) +
+                         ", got " + name_of(dtype));
+  }
+  return wanted.bfloat16;
+}
+
 // (y, what the backward pass reads): y itself, or the values before the activation.
 py::tuple dense_forward(const py::object& x, const py::object& w, const py::object& b,
                         const std::string& activation, const py::dict& hyper, bool keep,
-                        const py::object& out) {
+                        const py::object& out, const std::optional<std::string>& precision) {
   const DenseActivation after(activation, hyper);
   View input = features(x);
   View kernel = weights(w, input);
@@ -166,6 +178,7 @@ py::tuple dense_forward(const py::object& x, const py::object& w, const py::obje
   if (bias) keep_apart(*bias, y.view, Same::refused);
 
   DenseForward op;
+  op.bfloat16 = rounds(precision, expected.dtype);
   op.x = input.matrix();
   op.w = kernel.matrix();
   op.bias = bias ? bias->data : nullptr;
@@ -190,7 +203,7 @@ py::tuple dense_forward(const py::object& x, const py::object& w, const py::obje
 // (dx, dw, db) from what dense_forward left.
 py::tuple dense_backward(const py::object& dy, const py::object& x, const py::object& w,
                          const py::object& saved, const std::string& activation,
-                         const py::dict& hyper) {
+                         const py::dict& hyper, const std::optional<std::string>& precision) {
   const DenseActivation after(activation, hyper);
   const View input = features(x);
   const View kernel = weights(w, input);
@@ -225,6 +238,7 @@ py::tuple dense_backward(const py::object& dy, const py::object& x, const py::ob
   to_weights.dz = gradient;
   to_weights.dw = dw.view.matrix();
   to_weights.dbias = db.view.data;
+  to_input.bfloat16 = to_weights.bfloat16 = rounds(precision, dtype);
   to_input.rows = to_weights.rows = rows;
   to_input.in = to_weights.in = input.columns();
   to_input.out = to_weights.out = units;
@@ -263,10 +277,10 @@ void bind_ops(py::module_& m) {
   m.def("softmax_backward", &softmax_backward, "dy"_a, "y"_a, "out"_a = py::none(),
         "log"_a = false);
   m.def("dense_forward", &dense_forward, "x"_a, "w"_a, "b"_a, "activation"_a, "hyper"_a,
-        "keep"_a = false, "out"_a = py::none(),
+        "keep"_a = false, "out"_a = py::none(), "precision"_a = py::none(),
         "(y, what dense_backward reads as `saved`, or None without `keep`).");
   m.def("dense_backward", &dense_backward, "dy"_a, "x"_a, "w"_a, "saved"_a, "activation"_a,
-        "hyper"_a, "(dx, dw, db).");
+        "hyper"_a, "precision"_a = py::none(), "(dx, dw, db).");
   m.def("dropout", &dropout, "x"_a, "rate"_a, "seed"_a, "step"_a = 0, "stream"_a = 0,
         "out"_a = py::none());
 }

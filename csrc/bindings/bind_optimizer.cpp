@@ -17,6 +17,12 @@ std::string place(const std::string& list, size_t i) {
   return list + "[" + std::to_string(i) + "]";
 }
 
+// An array as the step needs it: contiguous, of the size of its parameter.
+struct Block {
+  char* data = nullptr;
+  py::object owner;
+};
+
 // The parameters, all of one dtype.
 std::vector<View> read_parameters(const py::list& given, bool writes) {
   std::vector<View> views;
@@ -31,22 +37,28 @@ std::vector<View> read_parameters(const py::list& given, bool writes) {
 }
 
 // A list of arrays, one for each parameter.
-std::vector<View> read_like(const std::vector<View>& parameters, const py::list& given,
-                            const std::string& name, bool writes) {
+std::vector<Block> read_like(const std::vector<View>& parameters, const py::list& given,
+                             const std::string& name, Access access) {
   if (given.size() != parameters.size()) {
     throw std::invalid_argument(name + ": has " + std::to_string(given.size()) +
                                 " arrays, expected " + std::to_string(parameters.size()) +
                                 ", one per parameter");
   }
-  std::vector<View> views;
-  for (size_t i = 0; i < given.size(); ++i) {
+  std::vector<Block> blocks(parameters.size());
+  if (blocks.empty()) return blocks;
+  const py::dtype dtype = numpy_dtype(parameters[0].dtype());
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const py::object item = given[i];
+    blocks[i] = {data_like(item, dtype, parameters[i], access), item};
+    if (blocks[i].data != nullptr) continue;
     const std::string argument = place(name, i);
     const Expected expected{parameters[i].dtype(), place("parameters", i)};
-    const py::object item = given[i];
-    views.push_back(writes ? in_place(item, argument, expected) : real(item, argument, expected));
-    expect_shape(views[i], argument, parameters[i].shape);
+    const View view = access == Access::write ? in_place(item, argument, expected)
+                                              : real(item, argument, expected);
+    expect_shape(view, argument, parameters[i].shape);
+    blocks[i] = {view.data, view.owner};
   }
-  return views;
+  return blocks;
 }
 
 // An entry of the state, which is what init_optimizer_state() made.
@@ -67,31 +79,40 @@ py::list list_entry(const py::dict& state, const std::string& name) {
 }
 
 // What the step writes must not be read or written under another name.
-void need_apart(const std::vector<const View*>& written, const std::vector<View>& read) {
-  std::vector<const View*> all = written;
-  for (const View& view : read) all.push_back(&view);
-  const size_t n_written = written.size();
-  std::vector<std::pair<const View*, bool>> sorted;
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (all[i]->size() > 0) sorted.emplace_back(all[i], i < n_written);
+class Extents {
+ public:
+  void add(const char* data, size_t bytes, Access access) {
+    if (bytes > 0) list_.push_back({data, data + bytes, access == Access::write});
   }
-  std::sort(sorted.begin(), sorted.end(),
-            [](const auto& a, const auto& b) { return a.first->data < b.first->data; });
-  const View* last_written = nullptr;  // of those so far, the one that reaches farthest
-  const View* last = nullptr;
-  const auto end = [](const View* view) {
-    return view->data + view->size() * static_cast<Index>(size_of(view->dtype()));
-  };
-  for (const auto& [view, writes] : sorted) {
-    const View* before = writes ? last : last_written;
-    if (before != nullptr && end(before) > view->data) {
-      throw std::invalid_argument(
-          "parameters, gradients and state: two of the arrays share memory");
+  void add(const std::vector<View>& like, const std::vector<Block>& blocks, Access access) {
+    for (size_t i = 0; i < blocks.size(); ++i) add(blocks[i].data, bytes_of(like[i]), access);
+  }
+  static size_t bytes_of(const View& view) {
+    return static_cast<size_t>(view.size()) * size_of(view.dtype());
+  }
+
+  void need_apart() {
+    std::sort(list_.begin(), list_.end(),
+              [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+    const char* written = nullptr;  // how far those reach so far
+    const char* touched = nullptr;
+    for (const Extent& each : list_) {
+      if ((each.writes ? touched : written) > each.begin) {
+        throw std::invalid_argument(
+            "parameters, gradients and state: two of the arrays share memory");
+      }
+      touched = std::max(touched, each.end);
+      if (each.writes) written = std::max(written, each.end);
     }
-    if (last == nullptr || end(view) > end(last)) last = view;
-    if (writes && (last_written == nullptr || end(view) > end(last_written))) last_written = view;
   }
-}
+
+ private:
+  struct Extent {
+    const char *begin, *end;
+    bool writes;
+  };
+  std::vector<Extent> list_;
+};
 
 void optimizer_step(const py::dict& options, const py::list& parameters, const py::list& gradients,
                     const py::dict& state, int64_t step, bool clear_gradient) {
@@ -104,26 +125,27 @@ void optimizer_step(const py::dict& options, const py::list& parameters, const p
   }
 
   const std::vector<View> p = read_parameters(parameters, true);
-  const std::vector<View> g = read_like(p, gradients, "gradients", clear_gradient);
-  std::vector<std::vector<View>> slots;
+  const Access touch = clear_gradient ? Access::write : Access::read;
+  const std::vector<Block> g = read_like(p, gradients, "gradients", touch);
+  std::vector<std::vector<Block>> slots;
   for (const std::string& name : info.states) {
-    slots.push_back(read_like(p, list_entry(state, name), "state['" + name + "']", true));
+    slots.push_back(read_like(p, list_entry(state, name), "state['" + name + "']", Access::write));
   }
-  std::vector<View> ema;
-  if (spec.ema_decay > 0) ema = read_like(p, list_entry(state, "ema"), "state['ema']", true);
+  std::vector<Block> ema;
+  if (spec.ema_decay > 0) {
+    ema = read_like(p, list_entry(state, "ema"), "state['ema']", Access::write);
+  }
   const View memory = in_place(entry(state, "memory"), "state['memory']",
                                Expected{DType::float64, "numbers kept between steps"});
   expect_shape(memory, "state['memory']", {static_cast<Index>(info.memory.size())});
 
-  std::vector<const View*> written{&memory};
-  const auto add = [&](const std::vector<View>& views) {
-    for (const View& view : views) written.push_back(&view);
-  };
-  add(p);
-  add(ema);
-  for (const auto& slot : slots) add(slot);
-  if (clear_gradient) add(g);
-  need_apart(written, clear_gradient ? std::vector<View>{} : g);
+  Extents extents;
+  extents.add(memory.data, Extents::bytes_of(memory), Access::write);
+  for (const View& view : p) extents.add(view.data, Extents::bytes_of(view), Access::write);
+  extents.add(p, g, touch);
+  extents.add(p, ema, Access::write);
+  for (const auto& slot : slots) extents.add(p, slot, Access::write);
+  extents.need_apart();
   if (p.empty()) return;
 
   std::vector<UpdateTensor> tensors(p.size());

@@ -12,7 +12,10 @@ void bind_ops(pybind11::module_& m);
 void bind_normalization(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);
 void bind_optimizer(pybind11::module_& m);
+void bind_updater(pybind11::module_& m);
 void bind_network(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
+void bind_chain(pybind11::module_& m);
+void bind_tensors(pybind11::module_& m);
 
 }  // namespace fusednn::bindings

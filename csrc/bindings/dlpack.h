@@ -50,4 +50,16 @@ struct ManagedTensorVersioned {
   Tensor tensor;
 };
 
+// What a capsule named "dlpack_exchange_api", an attribute of an array type, holds since DLPack 1.3: the
+// same exchange by C functions. Only the one that describes an array without owning it is used here.
+struct ExchangeApi {
+  struct {
+    uint32_t major;
+    uint32_t minor;
+  } version;
+  ExchangeApi* previous;  // of an older major version
+  void* unused[3];
+  int (*describe)(void* array, Tensor* out);  // 0, or -1 with a Python exception set
+};
+
 }  // namespace fusednn::bindings::dlpack

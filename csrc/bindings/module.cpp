@@ -13,6 +13,9 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bind_normalization(m);
   bind_loss(m);
   bind_optimizer(m);
+  bind_updater(m);
   bind_network(m);
   bind_bench(m);
+  bind_chain(m);
+  bind_tensors(m);
 }

@@ -22,6 +22,14 @@ constexpr DType dtype_of<double>() {
   return DType::float64;
 }
 
+// What a network computes in: the type of all that is in memory, and whether the operands of dense
+// products are rounded to bfloat16 (of float32 only; they are summed in float32).
+struct Precision {
+  DType dtype;
+  bool bfloat16;
+  constexpr Precision(DType type, bool rounded = false) : dtype(type), bfloat16(rounded) {}
+};
+
 using Index = int64_t;  // sizes, strides and positions, in elements unless a name says bytes
 
 }  // namespace fusednn

@@ -18,6 +18,8 @@ FNN_HD float  log(float x)    { return __builtin_logf(x); }
 FNN_HD double log(double x)   { return __builtin_log(x); }
 FNN_HD float  log1p(float x)  { return __builtin_log1pf(x); }
 FNN_HD double log1p(double x) { return __builtin_log1p(x); }
+FNN_HD float  log1p_unit(float x)   { return log1p(x); }  // for 0 <= x <= 1
+FNN_HD double log1p_unit(double x)  { return log1p(x); }
 FNN_HD float  expm1(float x)  { return __builtin_expm1f(x); }
 FNN_HD double expm1(double x) { return __builtin_expm1(x); }
 FNN_HD float  tanh(float x)   { return __builtin_tanhf(x); }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -14,6 +15,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/kernels/table.h"
+#include "cpu/parts.h"
 
 namespace fusednn {
 
@@ -104,6 +106,14 @@ const Isa& isa() {
   return the_isa.compare_exchange_strong(now, found) ? *found : *now;
 }
 
+std::atomic<bool> bf16_allowed{true};
+
+// Kernels for older instruction sets do not ask.
+bool bf16_ready() {
+  static const bool has = processor_has_bf16();
+  return has && bf16_allowed.load(std::memory_order_relaxed);
+}
+
 // ---- the contract ------------------------------------------------------------------------------
 
 constexpr size_t kAlignment = 64;
@@ -141,14 +151,18 @@ void* allocate(size_t bytes) {
   return memory;
 }
 
-Demand ask(const KernelTable& table, const Command& command, int threads) {
-  return table.demand[static_cast<int>(command.dtype)][command.operation](command.arguments,
-                                                                          threads);
+Demand ask(const KernelTable& table, const Command& command, const unsigned char* arguments,
+           int threads) {
+  return table.demand[static_cast<int>(command.dtype)][command.operation](arguments, threads);
 }
 
-// A thread joins the team for each so many nanoseconds of work: to wake a sleeping one costs about 5
-// microseconds and every command ends with a barrier, so a smaller share would hardly pay.
-constexpr double kNanosecondsPerThread = 15000;
+Demand ask(const KernelTable& table, const Command& command, int threads) {
+  return ask(table, command, command.arguments, threads);
+}
+
+// A thread joins the team for each so many nanoseconds of work. Two threads that wait once or twice in
+// a step, and read what the other one has written, gain nothing below twice that.
+constexpr double kNanosecondsPerThread = 5000;
 
 Schedule prepare(const Command* commands, int n, int max_threads) {
   const KernelTable& table = *isa().table;
@@ -167,31 +181,62 @@ struct Work {
   const Command* commands;
   int n;
   char* workspace;
-  size_t command_bytes;
+  const Schedule& schedule;
+  bool has_bf16;
 };
 
+void run_command(const KernelTable& table, const Command& command, const unsigned char* arguments,
+                 const Context& context) {
+  table.run[static_cast<int>(command.dtype)][command.operation](arguments, context);
+}
+
+void run_part(const Work& work, const Command& command, const Cut& cut, const Context& team) {
+  const Part part(command, cut, team.rank, team.size);
+  Context alone;
+  alone.has_bf16 = work.has_bf16;
+  alone.workspace = team.workspace + static_cast<size_t>(team.rank) * work.schedule.part_bytes;
+  run_command(work.table, command, part.arguments, alone);
+}
+
+// Whether threads may go from one command to the next without waiting, because both are cut alike.
+bool stays_apart(const Command& command, const Command& next, int threads) {
+  const Cut cut = cut_for(command, threads);
+  return cut.any() && cut == cut_for(next, threads);
+}
+
 // What every thread of the team does: all commands, waiting for the others between them, except where
-// two may run side by side. Those have workspaces of their own.
+// two may run side by side, or where both are cut into the same parts. Commands side by side have
+// workspaces of their own.
 void walk(void* data, const Context& team) {
   const Work& work = *static_cast<const Work*>(data);
+  const bool parts = work.schedule.parts && team.size == work.schedule.threads;
+  const auto cut = [&](int i) { return parts ? cut_for(work.commands[i], team.size) : Cut{}; };
   Context context = team;
   context.workspace = work.workspace;
+  context.has_bf16 = work.has_bf16;
+  Cut now = cut(0);
   for (int i = 0; i < work.n; ++i) {
     const Command& command = work.commands[i];
-    work.table.run[static_cast<int>(command.dtype)][command.operation](command.arguments, context);
-    if (i + 1 == work.n) break;
-    if (command.beside_next) {
-      context.workspace += work.command_bytes;
+    if (now.any()) {
+      run_part(work, command, now, context);
     } else {
+      run_command(work.table, command, command.arguments, context);
+    }
+    if (i + 1 == work.n) break;
+    const Cut next = cut(i + 1);
+    if (command.beside_next) {
+      context.workspace += work.schedule.command_bytes;
+    } else if (!(now.any() && now == next)) {
       context.sync();
       context.workspace = work.workspace;
     }
+    now = next;
   }
 }
 
 void execute(const Command* commands, int n, const Schedule& schedule, void* workspace) {
-  Work work{*isa().table, commands, n, static_cast<char*>(workspace), schedule.command_bytes};
-  run_team_if_it_pays(schedule.threads, &walk, &work);
+  Work work{*isa().table, commands, n, static_cast<char*>(workspace), schedule, bf16_ready()};
+  run_team_if_it_pays(schedule.threads, schedule.nanoseconds, &walk, &work);
 }
 
 void download(void* host, const void* device, size_t bytes) {
@@ -201,15 +246,21 @@ void download(void* host, const void* device, size_t bytes) {
 }  // namespace
 
 const Backend& backend() {
-  static constexpr Backend cpu{"cpu", &allocate, &release, &prepare, &execute, &download};
+  static constexpr Backend cpu{"cpu",    &allocate, &release, &num_threads,
+                               &prepare, &execute,  &download};
   return cpu;
 }
 
 // The workspace is enough for a team of one, which is what a caller gets while another one has the
 // pool, and for every instruction set, because set_isa() may come between prepare and execute.
 Schedule prepare_for_team(const Command* commands, int n, int threads) {
+  const auto aligned = [](size_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  };
   Schedule schedule;
+  schedule.nanoseconds = HUGE_VAL;  // the caller wants a team, whatever it takes to wake it
   schedule.threads = threads;
+  schedule.parts = threads > 1;
   size_t bytes = 0;
   for (const Isa& each : kIsas) {
     if (!processor_runs(each.name)) continue;
@@ -217,14 +268,25 @@ Schedule prepare_for_team(const Command* commands, int n, int threads) {
       for (int size : {1, threads}) {
         bytes = std::max(bytes, ask(*each.table, commands[i], size).workspace_bytes);
       }
+      const Cut cut = schedule.parts ? cut_for(commands[i], threads) : Cut{};
+      for (int rank = 0; cut.any() && rank < threads; ++rank) {
+        const Part part(commands[i], cut, rank, threads);
+        const Demand demand = ask(*each.table, commands[i], part.arguments, 1);
+        schedule.part_bytes = std::max(schedule.part_bytes, aligned(demand.workspace_bytes));
+      }
     }
   }
-  size_t longest = 1, beside = 1;  // rows of commands side by side
+  bytes = std::max(bytes, schedule.part_bytes * static_cast<size_t>(threads));
+  size_t longest = 1, beside = 1;  // rows of commands side by side, as walk() goes through them
   for (int i = 0; i + 1 < n; ++i) {
-    beside = commands[i].beside_next ? beside + 1 : 1;
+    if (commands[i].beside_next) {
+      ++beside;
+    } else if (!(schedule.parts && stays_apart(commands[i], commands[i + 1], threads))) {
+      beside = 1;
+    }
     longest = std::max(longest, beside);
   }
-  schedule.command_bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  schedule.command_bytes = aligned(bytes);
   schedule.workspace_bytes = longest * schedule.command_bytes;
   return schedule;
 }
@@ -244,6 +306,10 @@ std::vector<std::string> supported_isas() {
 }
 
 std::string chosen_isa() { return isa().name; }
+
+bool uses_bf16() { return bf16_ready() && chosen_isa() == "x86-64-v4"; }
+
+void allow_bf16(bool allowed) { bf16_allowed.store(allowed, std::memory_order_relaxed); }
 
 const KernelTable& chosen_kernels() { return *isa().table; }
 

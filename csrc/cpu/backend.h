@@ -26,7 +26,13 @@ std::vector<std::string> supported_isas();
 std::string chosen_isa();
 // Changes it for all that runs from now on; std::invalid_argument unless it is supported.
 void set_isa(const std::string& name);
-// Its kernels.
+
+// Whether bfloat16 products run on AVX512-BF16: the processor has it, the instruction set in use is
+// x86-64-v4, and nobody has forbidden it. They are emulated otherwise, with the same bits.
+bool uses_bf16();
+void allow_bf16(bool allowed);
+
+// The kernels of the chosen instruction set.
 struct KernelTable;
 const KernelTable& chosen_kernels();
 

@@ -19,9 +19,9 @@ struct Registers {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
-Registers cpuid(unsigned leaf) {
+Registers cpuid(unsigned leaf, unsigned part = 0) {
   Registers r;
-  if (__get_cpuid_count(leaf, 0, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
+  if (__get_cpuid_count(leaf, part, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
   return r;
 }
 
@@ -72,6 +72,15 @@ bool processor_runs(const char* isa) {
   if (strcmp(isa, "neon") == 0) return true;
 #endif
   return false;
+}
+
+bool processor_has_bf16() {
+#if defined(__x86_64__)
+  constexpr unsigned avx512_bf16 = 1u << 5;
+  return processor_runs("x86-64-v4") && (cpuid(7, 1).eax & avx512_bf16) != 0;
+#else
+  return false;
+#endif
 }
 
 }  // namespace fusednn::cpu

@@ -7,4 +7,7 @@ namespace fusednn::cpu {
 // "generic". False also for names of another architecture.
 bool processor_runs(const char* isa);
 
+// Whether it has AVX512-BF16: dot products of pairs of bfloat16, summed in float32.
+bool processor_has_bf16();
+
 }  // namespace fusednn::cpu

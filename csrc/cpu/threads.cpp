@@ -35,11 +35,6 @@ void pause_processor() {
 #endif
 }
 
-// Long enough to bridge the gap between two commands or two training steps, short enough that an
-// idle pool costs nothing that anybody notices.
-constexpr int kSpins = 2000;
-constexpr int kYields = 50;
-
 using Clock = std::chrono::steady_clock;
 using Nanoseconds = int64_t;
 
@@ -48,32 +43,70 @@ Nanoseconds now() {
       .count();
 }
 
+using Patience = std::atomic<Nanoseconds>;  // for how long a thread spins
+
+// A thread that waits spins for about as long as it takes to wake a sleeping one: then it never waits
+// twice as long as it had to. On a virtual machine that is more than 100 microseconds.
+constexpr Nanoseconds kWakeAtLeast = 20'000, kWakeAtMost = 200'000;
+// Where regions follow each other, workers spin from one to the next across such a gap: the next step
+// of a loop in Python. After anything longer they are soon asleep, and an idle pool costs nothing.
+constexpr Nanoseconds kSoon = 200'000;
+constexpr int kYields = 20;
+
 // A number that threads wait on: first spinning, then giving way to others, then asleep.
 class alignas(64) Gate {
  public:
   uint32_t value() const { return value_.load(std::memory_order_acquire); }
+  bool anybody_asleep() const { return sleepers_.load(std::memory_order_relaxed) > 0; }
 
   void advance() {
     value_.fetch_add(1);
-    // Sequential consistency: either this thread sees the sleeper, or the sleeper sees the value.
+    wake();
+  }
+
+  // Lets those who sleep spin again for a while.
+  void rouse() {
+    alarms_.fetch_add(1);
+    wake();
+  }
+
+  // Spins for as long as `patience` says at the time. Returns what was waited beyond that.
+  Nanoseconds wait_while(uint32_t old, const Patience& patience) {
+    if (spin_while(old, patience)) return 0;
+    const Nanoseconds begin = now();
+    do {
+      give_way_while(old);
+    } while (!spin_while(old, patience));
+    return now() - begin;
+  }
+
+ private:
+  void wake() {
+    // Sequential consistency: either this thread sees the sleeper, or the sleeper sees the change.
     if (sleepers_.load() > 0) {
       std::lock_guard<std::mutex> lock(mutex_);
       changed_.notify_all();
     }
   }
 
-  // Returns the time that was waited beyond spinning.
-  Nanoseconds wait_while(uint32_t old, int spins) {
-    for (int i = 0; i < spins; ++i) {
-      if (value() != old) return 0;
-      pause_processor();
+  // Whether the value has changed.
+  bool spin_while(uint32_t old, const Patience& most) const {
+    constexpr int kBetweenLooks = 64;  // at the clock
+    if (value() != old) return true;
+    const Nanoseconds patience = most.load(std::memory_order_relaxed);
+    Nanoseconds end = 0;
+    while (patience > 0) {
+      for (int i = 0; i < kBetweenLooks; ++i) {
+        if (value() != old) return true;
+        pause_processor();
+      }
+      const Nanoseconds time = now();
+      if (end == 0) end = time + patience;
+      if (time >= end) break;
     }
-    const Nanoseconds begin = now();
-    give_way_while(old);
-    return now() - begin;
+    return value() != old;
   }
 
- private:
   void give_way_while(uint32_t old) {
     for (int i = 0; i < kYields; ++i) {
       if (value() != old) return;
@@ -81,12 +114,14 @@ class alignas(64) Gate {
     }
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1);
-    while (value_.load() == old) changed_.wait(lock);
+    const uint32_t alarm = alarms_.load();
+    while (value_.load() == old && alarms_.load() == alarm) changed_.wait(lock);
     sleepers_.fetch_sub(1);
   }
 
   std::atomic<uint32_t> value_{0};
   std::atomic<int> sleepers_{0};
+  std::atomic<uint32_t> alarms_{0};
   std::mutex mutex_;
   std::condition_variable changed_;
 };
@@ -94,22 +129,22 @@ class alignas(64) Gate {
 class Barrier {
  public:
   // Not while anybody waits.
-  void set(int size, int spins) {
+  void set(int size, Nanoseconds patience) {
     size_ = size;
-    spins_ = spins;
+    patience_.store(patience, std::memory_order_relaxed);
     first_ = gate_.value();
   }
 
   void arrive_and_wait() {
     // Read first: once this thread has arrived, the others may go on and set() the next team.
-    const int size = size_, spins = spins_;
+    const int size = size_;
     const uint32_t before = gate_.value();
     const bool first = before == first_;
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
       arrived_.store(0, std::memory_order_relaxed);
       gate_.advance();
     } else {
-      const Nanoseconds waited = gate_.wait_while(before, spins);
+      const Nanoseconds waited = gate_.wait_while(before, patience_);
       // At the first barrier of a region one waits for threads that were asleep, which is no sign of
       // a busy machine.
       if (waited > 0 && !first) lost_.fetch_add(waited, std::memory_order_relaxed);
@@ -124,18 +159,18 @@ class Barrier {
   std::atomic<Nanoseconds> lost_{0};
   alignas(64) std::atomic<int> arrived_{0};
   int size_ = 1;
-  int spins_ = 0;
+  Patience patience_{0};
   uint32_t first_ = 0;  // of the gate, before the first barrier of a region
 };
 
 // On a machine that is busy with other work, the system now and then puts a thread of the team aside,
 // and the others wait for it at the next barrier: milliseconds, where a step takes microseconds. When
-// regions in a row were mostly waiting, and 4 ms were lost that way, work goes on without a team for a
+// regions in a row were mostly waiting, and 2 ms were lost that way, work goes on without a team for a
 // while, at first 4 ms, and up to 64 ms while trying again shows no better. Less than that is lost
 // while threads that slept come back. Results do not depend on it.
 class Congestion {
  public:
-  bool alone() const { return now() < until_.load(std::memory_order_relaxed); }
+  bool alone(Nanoseconds time) const { return time < until_; }
 
   void report(int size, Nanoseconds duration, Nanoseconds lost) {
     if (2 * lost < (size - 1) * duration) {
@@ -146,13 +181,13 @@ class Congestion {
     lost_in_a_row_ += lost;
     if (lost_in_a_row_ < kTooMuch) return;
     lost_in_a_row_ = 0;
-    until_.store(now() + backoff_, std::memory_order_relaxed);
+    until_ = now() + backoff_;
     backoff_ = std::min(2 * backoff_, kMost);
   }
 
  private:
-  static constexpr Nanoseconds kTooMuch = 4'000'000, kLeast = 4'000'000, kMost = 64'000'000;
-  std::atomic<Nanoseconds> until_{0};
+  static constexpr Nanoseconds kTooMuch = 2'000'000, kLeast = 4'000'000, kMost = 64'000'000;
+  Nanoseconds until_ = 0;
   Nanoseconds backoff_ = kLeast;
   Nanoseconds lost_in_a_row_ = 0;
 };
@@ -163,22 +198,72 @@ class Pool {
  public:
   bool acquire() { return !taken_.exchange(true, std::memory_order_acquire); }
   void release() { taken_.store(false, std::memory_order_release); }
-  bool congested() const { return congestion_.alone(); }
 
   void run(int threads, TeamBody body, void* data) {
-    const int size = grow(threads);
-    // Spinning helps only while every thread of the team has a processor.
-    barrier_.set(size, size <= available_processors() ? kSpins : 0);
-    body_ = body;
-    data_ = data;
-    size_ = size;
     const Nanoseconds begin = now();
-    for (int rank = 1; rank < size; ++rank) gates_[rank - 1]->advance();
-    work(0);
-    congestion_.report(size, now() - begin, barrier_.take_lost());
+    note_gap(begin);
+    lead(grow(threads), body, data, begin);
+  }
+
+  // Alone, where that is likely to take less time than a team would.
+  void run_if_it_pays(int threads, double alone, TeamBody body, void* data) {
+    const Nanoseconds begin = now();
+    const bool soon = note_gap(begin);
+    if (congestion_.alone(begin)) {
+      run_alone(body, data);
+      return;
+    }
+    const int size = grow(threads);
+    const double saved = alone * (1 - 1.0 / size);
+    const auto wake = static_cast<double>(wake_.load(std::memory_order_relaxed));
+    if (anybody_asleep(size) && saved < wake) {
+      // If more of this is to come, a team will be there for it.
+      if (soon) rouse(size);
+      run_alone(body, data);
+      return;
+    }
+    lead(size, body, data, begin);
   }
 
  private:
+  // Whether regions follow each other closely.
+  bool note_gap(Nanoseconds begin) {
+    const bool soon = begin - end_ < kSoon;
+    patience_.store(soon ? kSoon : kWakeAtLeast, std::memory_order_relaxed);
+    return soon;
+  }
+
+  bool anybody_asleep(int size) const {
+    for (int rank = 1; rank < size; ++rank) {
+      if (gates_[rank - 1]->anybody_asleep()) return true;
+    }
+    return false;
+  }
+
+  void rouse(int size) {
+    for (int rank = 1; rank < size; ++rank) gates_[rank - 1]->rouse();
+  }
+
+  void run_alone(TeamBody body, void* data) {
+    body(data, Context{});
+    end_ = now();
+  }
+
+  void lead(int size, TeamBody body, void* data, Nanoseconds begin) {
+    // Spinning helps only while every thread of the team has a processor.
+    const bool spins = size <= available_processors();
+    barrier_.set(size, spins ? wake_.load(std::memory_order_relaxed) : 0);
+    if (!spins) patience_.store(0, std::memory_order_relaxed);
+    body_ = body;
+    data_ = data;
+    size_ = size;
+    begin_ = begin;
+    for (int rank = 1; rank < size; ++rank) gates_[rank - 1]->advance();
+    work(0);
+    end_ = now();
+    congestion_.report(size, end_ - begin, barrier_.take_lost());
+  }
+
   void work(int rank) {
     Context context;
     context.rank = rank;
@@ -191,9 +276,17 @@ class Pool {
 
   void serve(int rank, Gate& gate) {
     for (uint32_t seen = 0;; ++seen) {
-      gate.wait_while(seen, kSpins);
+      const Nanoseconds slept = gate.wait_while(seen, patience_);
+      if (slept > 0) note_wake(now() - begin_);
       work(rank);
     }
+  }
+
+  // What it took to wake a thread, smoothed.
+  void note_wake(Nanoseconds taken) {
+    const Nanoseconds before = wake_.load(std::memory_order_relaxed);
+    const Nanoseconds mean = before + (taken - before) / 4;
+    wake_.store(std::clamp(mean, kWakeAtLeast, kWakeAtMost), std::memory_order_relaxed);
   }
 
   // The size of the team that there really is: the system may refuse to start threads.
@@ -229,6 +322,9 @@ class Pool {
   }
 
   std::atomic<bool> taken_{false};
+  Patience patience_{kWakeAtLeast};  // of workers between regions
+  std::atomic<Nanoseconds> wake_{2 * kWakeAtLeast};
+  Nanoseconds begin_ = 0, end_ = 0;  // of the latest region
   Barrier barrier_;
   Congestion congestion_;
   std::vector<std::unique_ptr<Gate>> gates_;  // one per worker, which waits on it
@@ -287,8 +383,16 @@ void run_team(int threads, TeamBody body, void* data) {
   body(data, Context{});
 }
 
-void run_team_if_it_pays(int threads, TeamBody body, void* data) {
-  run_team(threads > 1 && pool().congested() ? 1 : threads, body, data);
+void run_team_if_it_pays(int threads, double nanoseconds, TeamBody body, void* data) {
+  if (threads > 1) {
+    Pool& shared = pool();
+    if (shared.acquire()) {
+      shared.run_if_it_pays(threads, nanoseconds, body, data);
+      shared.release();
+      return;
+    }
+  }
+  body(data, Context{});
 }
 
 }  // namespace fusednn::cpu

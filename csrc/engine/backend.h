@@ -49,6 +49,8 @@ struct Target {
 // ---- operations ------------------------------------------------------------------------------
 // `accumulate` adds to the destination instead of overwriting it (fan-out, gradient accumulation).
 
+// Weights lie as (in, out), or as (out, in) where `transposed` is set, which is how torch keeps them.
+
 // y = activation(x w + bias); z, where given, keeps x w + bias for rules that save their input.
 struct DenseForward {
   ConstMatrix x, w;
@@ -56,6 +58,8 @@ struct DenseForward {
   Matrix y, z;
   Index rows = 0, in = 0, out = 0;
   ActivationSpec activation;
+  bool transposed = false;
+  bool bfloat16 = false;  // float32 only: the operands of the product are rounded to bfloat16
 };
 
 // dx = (dz wᵀ) * activation'(saved), where `activation` is the rule that produced x.
@@ -65,16 +69,20 @@ struct DenseBackwardInput {
   ConstMatrix saved;
   Index rows = 0, in = 0, out = 0;
   ActivationSpec activation;
+  bool transposed = false;
   bool accumulate = false;
+  bool bfloat16 = false;  // float32 only: the operands of the product are rounded to bfloat16
 };
 
-// dw = xᵀ dz and, where given, dbias = column sums of dz.
+// dw = xᵀ dz and dbias = column sums of dz, each where given.
 struct DenseBackwardWeights {
   ConstMatrix x, dz;
   Matrix dw;
   void* dbias = nullptr;
   Index rows = 0, in = 0, out = 0;
+  bool transposed = false;
   bool accumulate = false;
+  bool bfloat16 = false;  // float32 only: the operands of the product are rounded to bfloat16
 };
 
 // y = f(x) over n contiguous elements, for an elementary function of rules::ElementaryFunctions.
@@ -252,12 +260,19 @@ struct UpdateGroup {
   double ema_decay = 0;  // ema = ema_decay * ema + (1 - ema_decay) * p
 };
 
+// How tensors lie in memory: as the dtype of the command, or narrower, with the arithmetic in float32
+// and each result rounded to nearest even.
+enum class Storage : int32_t { native, bfloat16, float16 };
+
 // One tensor (or several adjacent ones that share a group) as the optimizer sees it.
 struct UpdateTensor {
   void* parameter = nullptr;
+  // Null, or the parameter in float32 where it is stored narrower: this is what the update reads and
+  // changes, and the parameter becomes its rounded copy.
+  float* master = nullptr;
   void* gradient = nullptr;
   void* state[kMaxStates] = {};
-  void* ema = nullptr;  // null: no average is kept
+  void* ema = nullptr;  // null: no average is kept; float32 where the parameter is narrower
   Index n = 0;
   int32_t group = 0;
 };
@@ -270,6 +285,7 @@ struct ClipCoefficient {
   Index n_tensors = 0;
   const UpdateGroup* groups = nullptr;
   double max_norm = 0;
+  Storage storage = Storage::native;
   bool global = true;              // one coefficient for all, else one per tensor
   double* coefficients = nullptr;  // one, or one per tensor
   double* norm = nullptr;          // where given: the global norm, for the log
@@ -278,8 +294,11 @@ struct ClipCoefficient {
 // One pass over all parameters: clip, decay, update, average, clear the gradient.
 struct OptimizerStep {
   int32_t rule = 0;  // place in rules::Optimizers
+  Storage storage = Storage::native;
   const UpdateTensor* tensors = nullptr;
   Index n_tensors = 0;
+  // Not 0: the first tensor is a matrix of so many rows, and at most one other goes with it.
+  Index matrix_rows = 0;
   const UpdateGroup* groups = nullptr;
   const double* coefficients = nullptr;  // of ClipCoefficient, or null
   bool coefficient_per_tensor = false;
@@ -314,6 +333,9 @@ struct Command {
   // Whether this command and the next one may run side by side: neither writes memory that the other
   // touches. In a row of such commands, each must be independent of all others.
   bool beside_next = false;
+  // The memory it writes serves nothing else in the list. Rows of a batch may then run ahead of each
+  // other through all commands that treat them one by one.
+  bool apart = false;
   alignas(8) unsigned char arguments[kCapacity] = {};
 
   Command() = default;
@@ -329,14 +351,17 @@ struct Command {
 struct Schedule {
   double nanoseconds = 0;  // rough time of one thread
   int threads = 1;
+  bool parts = false;  // each thread computes parts of its own where commands can be cut
   size_t workspace_bytes = 0;
   size_t command_bytes = 0;  // of the workspace, for each of the commands that run side by side
+  size_t part_bytes = 0;     // of that, for each part
 };
 
 struct Backend {
   const char* name;
   void* (*allocate)(size_t bytes);  // 64-byte aligned and zeroed; throws std::bad_alloc
   void (*release)(void* memory);
+  int (*threads)();  // its own setting
   // The answer depends on the commands and the allowed number of threads (0: the backend's own
   // setting), never on the data.
   Schedule (*prepare)(const Command* commands, int n, int max_threads);

@@ -49,8 +49,23 @@ typename Rule::Hyper hyper_of(const double* values) {
   return hyper;
 }
 
+template <class Rule, class T>
+void remember_as(const double* hyper, int convention, int64_t t, double* memory) {
+  T kept[Rule::n_memory + 1] = {};  // an array of none is no array
+  for (int i = 0; i < Rule::n_memory; ++i) kept[i] = static_cast<T>(memory[i]);
+  Rule::remember(hyper_of<Rule>(hyper), static_cast<rules::Convention>(convention), t, kept);
+  for (int i = 0; i < Rule::n_memory; ++i) memory[i] = kept[i];
+}
+
 template <class Rule>
-void prepare(const double* hyper, int convention, int64_t t, double* memory, double* constants) {
+void remember(const double* hyper, int convention, int64_t t, double* memory, DType kept) {
+  const auto move = kept == DType::float32 ? &remember_as<Rule, float> : &remember_as<Rule, double>;
+  move(hyper, convention, t, memory);
+}
+
+template <class Rule>
+void prepare(const double* hyper, int convention, int64_t t, const double* memory,
+             double* constants) {
   const auto prepared =
       Rule::prepare(hyper_of<Rule>(hyper), static_cast<rules::Convention>(convention), t, memory);
   static_assert(sizeof(prepared) <= kMaxConstants * sizeof(double), "raise kMaxConstants");
@@ -73,7 +88,9 @@ OptimizerInfo optimizer_info() {
   }
   for (int i = 0; i < Rule::n_states; ++i) info.states.push_back(Rule::states[i]);
   info.memory.assign(Rule::memory_start, Rule::memory_start + Rule::n_memory);
+  info.memory_names.assign(Rule::memory_names, Rule::memory_names + Rule::n_memory);
   info.layerwise = Rule::layerwise;
+  info.remember = &remember<Rule>;
   info.prepare = &prepare<Rule>;
   info.initial_state = &initial_state<Rule>;
   return info;
@@ -131,6 +148,10 @@ int find(const char* what, const std::string& name, const std::vector<std::strin
 }
 
 }  // namespace
+
+double clip_coefficient(double norm, double max_norm) {
+  return rules::clip_coefficient(norm, max_norm);
+}
 
 const std::vector<ActivationInfo>& activations() {
   static const std::vector<ActivationInfo> list = list_activations(rules::Activations{});

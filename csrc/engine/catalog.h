@@ -34,13 +34,19 @@ struct OptimizerInfo {
   std::vector<ParameterInfo> parameters;  // low and high are not used
   std::vector<std::string> states;
   std::vector<double> memory;  // numbers that live from step to step beside the states, at step 1
-  bool layerwise;              // needs each tensor apart, because it works with norms of tensors
-  // Fills constants from the hyper-parameters (in the order of `parameters`) for step t = 1, 2, ...
-  void (*prepare)(const double* hyper, int convention, int64_t t, double* memory,
+  std::vector<std::string> memory_names;
+  bool layerwise;  // needs each tensor apart, because it works with norms of tensors
+  // Both take the hyper-parameters in the order of `parameters`, for step t = 1, 2, ... The first
+  // moves the memory on to that step, rounded as the type in which it is kept.
+  void (*remember)(const double* hyper, int convention, int64_t t, double* memory, DType kept);
+  void (*prepare)(const double* hyper, int convention, int64_t t, const double* memory,
                   double* constants);
   // The value that fills a state before step 1.
   double (*initial_state)(const double* hyper, int convention, int slot);
 };
+
+// What scales gradients of this norm down to max_norm, as ClipCoefficient has it.
+double clip_coefficient(double norm, double max_norm);
 
 const std::vector<ActivationInfo>& activations();
 const std::vector<LossInfo>& losses();

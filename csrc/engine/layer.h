@@ -58,13 +58,22 @@ class Recorder {
   virtual uint32_t stream() const = 0;       // a number of this node's own, for random masks
   virtual const uint64_t* step() const = 0;  // counts training steps
   virtual void record_command(Command command) = 0;
-  virtual DType dtype() const = 0;
+  // For what no other command reads, such as the gradient of a parameter: it may run at any time from
+  // here on, and `beside_next` holds if it runs at once.
+  virtual void record_result(Command command) = 0;
+  virtual Precision precision() const = 0;
 
   template <class Op>
   void record(const Op& op, bool beside_next = false) {
-    Command command(op, dtype());
+    Command command(op, precision().dtype);
     command.beside_next = beside_next;
     record_command(command);
+  }
+  template <class Op>
+  void record_result(const Op& op, bool beside_next) {
+    Command command(op, precision().dtype);
+    command.beside_next = beside_next;
+    record_result(command);
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <stdexcept>
 
 #include "core/philox.h"
@@ -53,19 +54,22 @@ struct Network::Program {
   Mode mode;
   PlanRequest request;
   Plan plan;
-  std::vector<Command> commands;
+  std::vector<Command> commands;      // first those that gather, one per array of the data set
+  std::vector<UpdateTensor> tensors;  // that are updated beside their gradients, or at the end
   int update = 0;  // the first command that changes parameters; commands.size() when none does
+  int max_threads = -1;  // what the pieces were prepared for; -1 before that
   std::vector<Piece> pieces;
   Arena workspace;
 };
 
-Network::Network(const std::vector<NodeSpec>& specs, DType dtype, const Backend& backend,
+Network::Network(const std::vector<NodeSpec>& specs, Precision precision, const Backend& backend,
                  uint64_t seed)
     : backend_(backend),
-      dtype_(dtype),
+      precision_(precision),
       seed_(seed),
-      graph_(build_graph(specs, dtype)),
-      parameters_(backend, static_cast<size_t>(graph_.parameter_elements) * size_of(dtype)),
+      graph_(build_graph(specs, precision.dtype)),
+      parameters_(backend,
+                  static_cast<size_t>(graph_.parameter_elements) * size_of(precision.dtype)),
       clock_(std::make_unique<Clock>()) {}
 
 Network::~Network() = default;
@@ -127,11 +131,11 @@ void Network::set_training(const std::vector<CriterionSpec>& losses,
     }
   }
   if (!gradients_.data()) {
-    gradients_ = Arena(backend_, static_cast<size_t>(graph_.parameter_elements) * size_of(dtype_));
+    gradients_ = Arena(backend_, static_cast<size_t>(graph_.parameter_elements) * size_of(dtype()));
   }
   std::shared_ptr<Optimizer> new_optimizer;
   if (optimizer) {
-    new_optimizer = std::make_shared<Optimizer>(*optimizer, graph_, backend_, dtype_);
+    new_optimizer = std::make_shared<Optimizer>(*optimizer, graph_, backend_, dtype());
     new_optimizer->bind(graph_, parameters(), gradients());
     if (new_optimizer->ema()) {
       backend_.download(new_optimizer->ema(), parameters(), parameters_.size());
@@ -187,45 +191,107 @@ Network::Program& Network::program(Mode mode, const PlanRequest& request) {
   memory.step = &clock_->step;
   memory.loss_scales = clock_->loss_scales.data();
   memory.totals = clock_->totals.data();
-  fresh->plan = compile(graph_, fresh->request, memory, backend_, dtype_);
+  fresh->plan = compile(graph_, fresh->request, memory, backend_, precision_);
+  assemble(*fresh);
   programs_.push_back(std::move(fresh));
   return *programs_.back();
 }
 
-// Puts the gathering of this data set before the plan and the update behind it.
-void Network::attach(Program& program, const Dataset& data, const RunOptions& options) {
+// Puts the gathering of a data set before the plan, and the update behind it.
+void Network::assemble(Program& program) {
   const Plan& plan = program.plan;
   std::vector<Command>& commands = program.commands;
-  commands.clear();
-  const auto gather = [&](const void* from, void* to, size_t row_bytes) {
+  const auto gather = [&](void* to, Index row_bytes) {
     if (!to) return;
     GatherRows op;
-    op.src = from;
-    op.order = options.order;
     op.first = &clock_->first;
     op.dst = to;
     op.rows = plan.rows;
-    op.row_bytes = static_cast<Index>(row_bytes);
+    op.row_bytes = row_bytes;
     if (!commands.empty()) commands.back().beside_next = true;
-    commands.emplace_back(op, dtype_);
+    commands.emplace_back(op, dtype());
+    commands.back().apart = plan.apart;
   };
-  const size_t element = size_of(dtype_);
+  const auto element = static_cast<Index>(size_of(dtype()));
   for (size_t i = 0; i < graph_.inputs.size(); ++i) {
-    const auto columns = static_cast<size_t>(graph_.nodes[graph_.inputs[i]].size);
-    gather(data.inputs[i], plan.inputs[i], columns * element);
+    gather(plan.inputs[i], graph_.nodes[graph_.inputs[i]].size * element);
   }
   for (size_t i = 0; i < plan.targets.size(); ++i) {
     const Feed& feed = targets_[i];
-    gather(data.targets[i], plan.targets[i],
-           static_cast<size_t>(feed.row_elements) * (feed.labels ? sizeof(int32_t) : element));
+    gather(plan.targets[i],
+           feed.row_elements * (feed.labels ? static_cast<Index>(sizeof(int32_t)) : element));
   }
-  if (plan.sample_weight) gather(data.sample_weight, plan.sample_weight, element);
+  gather(plan.sample_weight, element);
+
+  const bool trains = program.mode == Mode::train;
+  if (trains && plan.apart && optimizer_->updates_one_by_one()) return append_updates(program);
   commands.insert(commands.end(), plan.commands.begin(), plan.commands.end());
   program.update = static_cast<int>(commands.size());
-  if (program.mode == Mode::train) {
-    for (const Command& command : optimizer_->commands()) commands.push_back(command);
+  if (!trains) return;
+  for (const Command& command : optimizer_->commands()) commands.push_back(command);
+}
+
+// The update of each dense layer right behind its gradients, while they are in cache. Nothing reads
+// the old weights any more: a plan computes the gradients of its parameters last.
+void Network::append_updates(Program& program) {
+  std::vector<Command>& commands = program.commands;
+  std::vector<UpdateTensor> waiting = optimizer_->tensors(graph_, parameters(), gradients());
+  std::vector<UpdateTensor>& tensors = program.tensors;
+  tensors.reserve(waiting.size());  // commands point into it
+  const auto take = [&](const void* gradient) {
+    const auto found = std::find_if(waiting.begin(), waiting.end(), [&](const UpdateTensor& each) {
+      return each.gradient == gradient;
+    });
+    if (found == waiting.end()) return;
+    tensors.push_back(*found);
+    waiting.erase(found);
+  };
+  program.update = -1;
+  const auto update = [&](size_t first, Index matrix_rows) {
+    const auto n = static_cast<Index>(tensors.size() - first);
+    if (n == 0) return;
+    if (program.update < 0) program.update = static_cast<int>(commands.size());
+    commands.push_back(optimizer_->update(tensors.data() + first, n, matrix_rows));
+  };
+  for (const Command& command : program.plan.commands) {
+    commands.push_back(command);
+    if (command.operation != PlaceIn<DenseBackwardWeights, Operations>::value) continue;
+    DenseBackwardWeights op;
+    std::memcpy(&op, command.arguments, sizeof(op));
+    const size_t first = tensors.size();
+    take(op.dw.data);
+    take(op.dbias);
+    commands.back().beside_next = false;
+    update(first, op.in);
+    commands.back().apart = true;
+    commands.back().beside_next = command.beside_next;
   }
-  program.pieces = cut(backend_, commands, program.update, options.max_threads);
+  const size_t first = tensors.size();
+  tensors.insert(tensors.end(), waiting.begin(), waiting.end());
+  update(first, 0);
+  if (program.update < 0) program.update = static_cast<int>(commands.size());
+}
+
+// Tells a program where this data set is and how many threads it may use.
+void Network::attach(Program& program, const Dataset& data, const RunOptions& options) {
+  const Plan& plan = program.plan;
+  size_t place = 0;
+  const auto gather = [&](const void* to, const void* from) {
+    if (!to) return;
+    Command& command = program.commands[place++];
+    GatherRows op;
+    std::memcpy(&op, command.arguments, sizeof(op));
+    op.src = from;
+    op.order = options.order;
+    std::memcpy(command.arguments, &op, sizeof(op));
+  };
+  for (size_t i = 0; i < plan.inputs.size(); ++i) gather(plan.inputs[i], data.inputs[i]);
+  for (size_t i = 0; i < plan.targets.size(); ++i) gather(plan.targets[i], data.targets[i]);
+  gather(plan.sample_weight, data.sample_weight);
+
+  const int max_threads = options.max_threads > 0 ? options.max_threads : backend_.threads();
+  if (program.max_threads == max_threads) return;
+  program.pieces = cut(backend_, program.commands, program.update, max_threads);
   size_t workspace_bytes = 0;
   for (const Piece& piece : program.pieces) {
     workspace_bytes = std::max(workspace_bytes, piece.schedule.workspace_bytes);
@@ -233,6 +299,7 @@ void Network::attach(Program& program, const Dataset& data, const RunOptions& op
   if (program.workspace.size() < workspace_bytes) {
     program.workspace = Arena(backend_, workspace_bytes);
   }
+  program.max_threads = max_threads;
 }
 
 // False when `go_on`, which is asked between pieces, stopped a batch before its update. Trained
@@ -294,7 +361,7 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
     Program& now = data.rows - report.rows >= batch ? full : *last;
     if (!run_batch(now, report.rows, go_on)) return report;
     for (size_t i = 0; i < outputs.size(); ++i) {
-      const size_t row_bytes = static_cast<size_t>(graph_.nodes[nodes[i]].size) * size_of(dtype_);
+      const size_t row_bytes = static_cast<size_t>(graph_.nodes[nodes[i]].size) * size_of(dtype());
       backend_.download(
           static_cast<char*>(outputs[i]) + static_cast<size_t>(report.rows) * row_bytes,
           now.plan.outputs[i].data, static_cast<size_t>(now.plan.rows) * row_bytes);

@@ -57,13 +57,14 @@ struct RunOptions {
 
 class Network {
  public:
-  Network(const std::vector<NodeSpec>& specs, DType dtype, const Backend& backend, uint64_t seed);
+  Network(const std::vector<NodeSpec>& specs, Precision precision, const Backend& backend,
+          uint64_t seed);
   ~Network();
   Network(const Network&) = delete;  // commands point into it
   Network& operator=(const Network&) = delete;
 
   const Graph& graph() const { return graph_; }
-  DType dtype() const { return dtype_; }
+  DType dtype() const { return precision_.dtype; }
   char* parameters() const { return parameters_.data(); }
   char* gradients() const { return gradients_.data(); }  // null before set_training, then fixed
   // Null without one. Shared, because views of its state may outlive the next set_training.
@@ -100,13 +101,15 @@ class Network {
   Criterion resolve(const CriterionSpec& spec, std::vector<Feed>& targets) const;
   PlanRequest request(Mode mode, Index rows, bool weighted, const std::vector<int>& outputs) const;
   Program& program(Mode mode, const PlanRequest& request);
+  void assemble(Program& program);
+  void append_updates(Program& program);
   void attach(Program& program, const Dataset& data, const RunOptions& options);
   bool run_batch(Program& program, Index first, const std::function<bool()>& go_on);
   EpochReport run(Mode mode, const Dataset& data, const RunOptions& options,
                   const std::vector<int>& nodes, const std::vector<void*>& outputs);
 
   const Backend& backend_;
-  DType dtype_;
+  Precision precision_;
   uint64_t seed_;
   Graph graph_;
   Arena parameters_, gradients_;

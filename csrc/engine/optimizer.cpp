@@ -52,8 +52,9 @@ std::vector<double> check(const OptimizerSpec& spec) {
 }
 
 UpdateGroup prepare_group(const OptimizerSpec& spec, const OptimizerInfo& info, int convention,
-                          const double* hyper, int64_t t, double* memory) {
+                          const double* hyper, int64_t t, double* memory, DType memory_type) {
   UpdateGroup group;
+  info.remember(hyper, convention, t, memory, memory_type);
   info.prepare(hyper, convention, t, memory, group.constants);
   group.gradient_scale = spec.maximize ? -1 : 1;
   group.clip_value = spec.clip_value > 0 ? spec.clip_value : kInfinity;
@@ -85,38 +86,65 @@ Optimizer::Optimizer(const OptimizerSpec& spec, const Graph& graph, const Backen
   if (spec.ema_decay > 0) ema_ = Arena(backend, bytes);
 }
 
-void Optimizer::bind(const Graph& graph, char* parameters, char* gradients) {
-  // Neighbours join into one tensor, so that a small network is one run over memory, except where
-  // the rule or the clipping works with the norm of each tensor.
-  const bool apart = info_->layerwise || spec_.clip_norm > 0;
+std::vector<UpdateTensor> Optimizer::tensors(const Graph& graph, char* parameters,
+                                             char* gradients) const {
   const auto element = static_cast<Index>(size_of(dtype_));
-  tensors_.clear();
-  Index end = -1;  // where the last tensor ends, padding included
+  std::vector<UpdateTensor> list;
   for (const Node& node : graph.nodes) {
     if (node.frozen) continue;
     for (const int place : node.parameters) {
       const Parameter& p = graph.parameters[place];
       if (!p.trainable) continue;
-      if (!apart && p.offset == end) {
-        UpdateTensor& last = tensors_.back();
-        last.n = p.offset + p.size - (static_cast<char*>(last.parameter) - parameters) / element;
-      } else {
-        UpdateTensor tensor;
-        tensor.parameter = parameters + p.offset * element;
-        tensor.gradient = gradients + p.offset * element;
-        for (size_t slot = 0; slot < states_.size(); ++slot) {
-          tensor.state[slot] = states_[slot].data() + p.offset * element;
-        }
-        if (ema_.data()) tensor.ema = ema_.data() + p.offset * element;
-        tensor.n = p.size;
-        tensors_.push_back(tensor);
+      UpdateTensor tensor;
+      tensor.parameter = parameters + p.offset * element;
+      tensor.gradient = gradients + p.offset * element;
+      for (size_t slot = 0; slot < states_.size(); ++slot) {
+        tensor.state[slot] = states_[slot].data() + p.offset * element;
       }
-      const auto padded =
-          align(static_cast<size_t>(p.size * element)) / static_cast<size_t>(element);
-      end = p.offset + static_cast<Index>(padded);
+      if (ema_.data()) tensor.ema = ema_.data() + p.offset * element;
+      tensor.n = p.size;
+      list.push_back(tensor);
     }
   }
+  return list;
+}
+
+void Optimizer::bind(const Graph& graph, char* parameters, char* gradients) {
+  // Neighbours join into one tensor, so that a small network is one run over memory, except where
+  // the rule or the clipping works with the norm of each tensor.
+  const bool apart = info_->layerwise || spec_.clip_norm > 0;
+  const auto element = static_cast<Index>(size_of(dtype_));
+  const auto padded = [&](Index n) {
+    return static_cast<Index>(align(static_cast<size_t>(n * element))) / element;
+  };
+  tensors_.clear();
+  for (const UpdateTensor& tensor : tensors(graph, parameters, gradients)) {
+    if (!apart && !tensors_.empty()) {
+      UpdateTensor& last = tensors_.back();
+      const Index distance =
+          (static_cast<char*>(tensor.parameter) - static_cast<char*>(last.parameter)) / element;
+      if (distance == padded(last.n)) {
+        last.n = distance + tensor.n;
+        continue;
+      }
+    }
+    tensors_.push_back(tensor);
+  }
   coefficients_.assign(spec_.clip_norm > 0 ? tensors_.size() : 1, 1.0);
+}
+
+bool Optimizer::updates_one_by_one() const {
+  return !info_->layerwise && spec_.clip_norm == 0 && spec_.global_clip_norm == 0;
+}
+
+Command Optimizer::update(const UpdateTensor* tensors, Index n, Index matrix_rows) const {
+  OptimizerStep step;
+  step.rule = static_cast<int32_t>(info_ - optimizers().data());
+  step.tensors = tensors;
+  step.n_tensors = n;
+  step.matrix_rows = matrix_rows;
+  step.groups = &group_;
+  return {step, dtype_};
 }
 
 std::vector<Command> Optimizer::commands() const {

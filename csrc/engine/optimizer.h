@@ -31,9 +31,11 @@ struct OptimizerSpec {
 // step can do. A rule with a weight decay of its own takes the coupled one.
 std::vector<double> check(const OptimizerSpec& spec);
 
-// What the commands of step t = 1, 2, ... read. Moves the rule's memory on by one step.
+// What the commands of step t = 1, 2, ... read. Moves the rule's memory on by one step, in the
+// precision of the type it is kept in.
 UpdateGroup prepare_group(const OptimizerSpec& spec, const OptimizerInfo& info, int convention,
-                          const double* hyper, int64_t t, double* memory);
+                          const double* hyper, int64_t t, double* memory,
+                          DType memory_type = DType::float64);
 
 class Optimizer {
  public:
@@ -44,6 +46,12 @@ class Optimizer {
   // Tells which parameters learn; called again after layers were frozen or thawed.
   void bind(const Graph& graph, char* parameters, char* gradients);
   std::vector<Command> commands() const;
+  // Whether each tensor may be updated for itself, as soon as its gradient is there.
+  bool updates_one_by_one() const;
+  // Every tensor that learns, in the order of the graph's parameters, and the update of some of them:
+  // of a matrix and at most one other, or, with `matrix_rows` 0, of any.
+  std::vector<UpdateTensor> tensors(const Graph& graph, char* parameters, char* gradients) const;
+  Command update(const UpdateTensor* tensors, Index n, Index matrix_rows) const;
   // Writes what the next step's commands will read. Steps count from 1.
   void prepare_step();
 

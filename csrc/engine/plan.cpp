@@ -84,19 +84,35 @@ struct Fusion {
   }
 };
 
+// A plan that needs no more memory than this for all its buffers side by side gets it: what a cache
+// keeps anyway gains nothing from being used twice, and threads wait for each other less often.
+constexpr size_t kSmall = 8 << 20;
+
 // Records every command twice: first to learn how long each buffer lives, then, with all buffers laid
 // out in one arena, to write down the addresses.
 class Compiler final : public Recorder {
  public:
-  Compiler(const Graph& graph, const PlanRequest& request, const PlanMemory& memory, DType dtype)
-      : graph_(graph), request_(request), memory_(memory), dtype_(dtype), fusion_(graph, request) {}
+  Compiler(const Graph& graph, const PlanRequest& request, const PlanMemory& memory,
+           Precision precision)
+      : graph_(graph),
+        request_(request),
+        memory_(memory),
+        precision_(precision),
+        fusion_(graph, request) {}
 
   Plan compile(const Backend& backend) {
     Plan plan;
     record_all(plan);
+    size_t all = 0;
+    for (const Lifetime& life : lifetimes_) all += align(life.bytes);
+    apart_ = all <= kSmall;
+    if (apart_) {
+      for (Lifetime& life : lifetimes_) life = {life.bytes, 0, INT_MAX};
+    }
     const Layout layout = lay_out(lifetimes_);
     plan = Plan{};
     plan.rows = request_.rows;
+    plan.apart = apart_;
     plan.arena = Arena(backend, layout.bytes);
     base_ = plan.arena.data();
     offsets_ = layout.offsets;
@@ -113,7 +129,7 @@ class Compiler final : public Recorder {
   ConstMatrix input(int i) override { return value(node().inputs[i]); }
   Matrix output() override { return value(now_); }
   ActivationSpec activation() const override { return fusion_.activation[now_]; }
-  DType dtype() const override { return dtype_; }
+  Precision precision() const override { return precision_; }
   uint64_t seed() const override { return request_.seed; }
   uint32_t stream() const override { return static_cast<uint32_t>(now_); }
   const uint64_t* step() const override { return memory_.step; }
@@ -165,7 +181,18 @@ class Compiler final : public Recorder {
     return target;
   }
 
-  void record_command(Command command) override { plan_->commands.push_back(command); }
+  void record_command(Command command) override {
+    command.apart = apart_;
+    plan_->commands.push_back(command);
+  }
+
+  // Results wait for the end of a plan whose buffers all live that long: then nobody waits for them.
+  void record_result(Command command) override {
+    if (!apart_) return record_command(command);
+    command.apart = command.beside_next = true;
+    results_.push_back(command);
+  }
+  using Recorder::record_result;
 
  private:
   // A buffer is known by what it is for.
@@ -173,7 +200,7 @@ class Compiler final : public Recorder {
   using Key = std::tuple<Purpose, int, int>;
 
   const Node& node() const { return graph_.nodes[now_]; }
-  size_t bytes(Index n) const { return static_cast<size_t>(n) * size_of(dtype_); }
+  size_t bytes(Index n) const { return static_cast<size_t>(n) * size_of(precision_.dtype); }
   bool saves_input(int n) const { return activations()[fusion_.activation[n].rule].saves_input; }
 
   void* touch(const Key& key, size_t size) {
@@ -198,6 +225,7 @@ class Compiler final : public Recorder {
 
   void record_all(Plan& plan) {
     plan_ = &plan;
+    results_.clear();
     const size_t n = graph_.nodes.size();
     gradient_written_.assign(n, false);
     derivative_done_.assign(n, false);
@@ -216,6 +244,8 @@ class Compiler final : public Recorder {
         }
       }
     }
+    if (!results_.empty()) results_.back().beside_next = false;
+    plan.commands.insert(plan.commands.end(), results_.begin(), results_.end());
     tick_ = INT_MAX;
     for (const int output : request_.outputs) plan.outputs.push_back(value(output));
     tick_ = 0;
@@ -235,7 +265,7 @@ class Compiler final : public Recorder {
 
   void* target_data(size_t i) {
     const Feed& feed = request_.targets[i];
-    const size_t element = feed.labels ? sizeof(int32_t) : size_of(dtype_);
+    const size_t element = feed.labels ? sizeof(int32_t) : size_of(precision_.dtype);
     return touch({kTarget, static_cast<int>(i), 0},
                  static_cast<size_t>(request_.rows * feed.row_elements) * element);
   }
@@ -274,7 +304,7 @@ class Compiler final : public Recorder {
   }
 
   void record_sum(const void* values, size_t total) {
-    record(Sum{values, request_.rows, memory_.totals + total}, true);
+    record_result(Sum{values, request_.rows, memory_.totals + total}, true);
   }
 
   void record_loss(int i) {
@@ -319,10 +349,12 @@ class Compiler final : public Recorder {
   const Graph& graph_;
   const PlanRequest& request_;
   const PlanMemory& memory_;
-  DType dtype_;
+  Precision precision_;
   Fusion fusion_;
 
   Plan* plan_ = nullptr;
+  bool apart_ = false;  // not during the first recording
+  std::vector<Command> results_;
   int now_ = 0;  // node being recorded
   int tick_ = 0;
   std::vector<bool> gradient_written_;
@@ -336,8 +368,8 @@ class Compiler final : public Recorder {
 }  // namespace
 
 Plan compile(const Graph& graph, const PlanRequest& request, const PlanMemory& memory,
-             const Backend& backend, DType dtype) {
-  return Compiler(graph, request, memory, dtype).compile(backend);
+             const Backend& backend, Precision precision) {
+  return Compiler(graph, request, memory, precision).compile(backend);
 }
 
 }  // namespace fusednn::engine

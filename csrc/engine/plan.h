@@ -58,11 +58,12 @@ struct Plan {
   std::vector<void*> inputs;   // where each input of the graph is read from
   std::vector<void*> targets;  // where each target is read from
   void* sample_weight = nullptr;
+  bool apart = false;  // no two buffers share memory: commands may run ahead of each other
   std::vector<ConstMatrix> outputs;  // values of the wanted nodes, after running
   Arena arena;                       // activations and their gradients
 };
 
 Plan compile(const Graph& graph, const PlanRequest& request, const PlanMemory& memory,
-             const Backend& backend, DType dtype);
+             const Backend& backend, Precision precision);
 
 }  // namespace fusednn::engine

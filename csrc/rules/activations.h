@@ -226,7 +226,7 @@ struct Softplus {
   static constexpr Saves saves = Saves::output;
   template <class V>
   FNN_HD static V forward(V x, const V*) {
-    return max(V(0), x) + log1p(exp(-abs(x)));
+    return max(V(0), x) + log1p_unit(exp(-abs(x)));
   }
   template <class V>
   FNN_HD static V derivative(V y, const V*) {
@@ -332,7 +332,7 @@ struct LogSigmoid {
   static constexpr Saves saves = Saves::output;
   template <class V>
   FNN_HD static V forward(V x, const V*) {
-    return min(V(0), x) - log1p(exp(-abs(x)));
+    return min(V(0), x) - log1p_unit(exp(-abs(x)));
   }
   template <class V>
   FNN_HD static V derivative(V y, const V*) {

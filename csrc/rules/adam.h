@@ -28,21 +28,23 @@ struct Adam : OptimizerRule {
 
   template <class R>
   struct Constants {
-    R weight1, weight2, step, root, eps;
+    R weight1, keep2, weight2, step, root, eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                   const double*) {
     const double step = -h.lr / bias_correction(h.beta1, t);
     const double root = sqrt(bias_correction(h.beta2, t));
-    if (convention == Convention::keras) return {1 - h.beta1, 1 - h.beta2, step * root, 1, h.eps};
-    return {1 - h.beta1, 1 - h.beta2, step, 1 / root, h.eps};
+    if (convention == Convention::keras)
+      return {1 - h.beta1, h.beta2, 1 - h.beta2, step * root, 1, h.eps};
+    return {1 - h.beta1, h.beta2, 1 - h.beta2, step, 1 / root, h.eps};
   }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    state[0] = lerp(state[0], g, c.weight1);
-    state[1] = lerp_square(state[1], g, c.weight2);
-    return fma(c.step, state[0] / fma(c.root, sqrt(state[1]), c.eps), p);
+    state[0] = average_of(state[0], g, c.weight1);
+    state[1] = average_of_square(state[1], g, c.keep2, c.weight2);
+    return p + c.step * state[0] / fma(c.root, sqrt(state[1]), c.eps);
   }
 };
 
@@ -59,16 +61,16 @@ struct AmsGrad : OptimizerRule {
   using Constants = Adam::Constants<R>;
 
   static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   double* memory) {
+                                   const double* memory) {
     return Adam::prepare(h, convention, t, memory);
   }
 
   template <class V>
   FNN_HD static V update(const Adam::Constants<V>& c, V p, V g, V* state) {
-    state[0] = lerp(state[0], g, c.weight1);
-    state[1] = lerp_square(state[1], g, c.weight2);
+    state[0] = average_of(state[0], g, c.weight1);
+    state[1] = average_of_square(state[1], g, c.keep2, c.weight2);
     state[2] = max(state[2], state[1]);
-    return fma(c.step, state[0] / fma(c.root, sqrt(state[2]), c.eps), p);
+    return p + c.step * state[0] / fma(c.root, sqrt(state[2]), c.eps);
   }
 };
 
@@ -94,7 +96,8 @@ struct Adamax : OptimizerRule {
     R weight1, beta2, step, inner_eps, outer_eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                   const double*) {
     const double smallest = 1.17549435082228751e-38;  // that float32 holds in full
     const double inner = convention == Convention::torch   ? h.eps
                          : convention == Convention::keras ? 0
@@ -105,9 +108,9 @@ struct Adamax : OptimizerRule {
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    state[0] = lerp(state[0], g, c.weight1);
+    state[0] = average_of(state[0], g, c.weight1);
     state[1] = max(c.beta2 * state[1], abs(g) + c.inner_eps);
-    return fma(c.step, state[0] / (state[1] + c.outer_eps), p);
+    return p + c.step * state[0] / (state[1] + c.outer_eps);
   }
 };
 
@@ -116,7 +119,7 @@ struct Adamax : OptimizerRule {
 //             cm = mu_(t+1) / (1 - M_(t+1)), cg = (1 - mu_t) / (1 - M_t)
 //   keras     the same with momentum_decay = 1
 //   textbook  cm = b1 / (1 - b1^t), cg = (1 - b1) / (1 - b1^t)
-// memory[0] is M_t (PyTorch's mu_product). 28 bytes per parameter.
+// memory[0] is M_t (PyTorch's mu_product, which is kept in float32 there). 28 bytes per parameter.
 struct NAdam : OptimizerRule {
   static constexpr char name[] = "nadam";
   struct Hyper {
@@ -132,39 +135,49 @@ struct NAdam : OptimizerRule {
   static constexpr int n_states = 2;
   static constexpr const char* states[] = {"exp_avg", "exp_avg_sq"};
   static constexpr int n_memory = 1;
+  static constexpr const char* memory_names[] = {"mu_product"};
   static constexpr double memory_start[] = {1};
+
+  static double mu(const Hyper& h, Convention convention, int64_t t) {
+    const double decay = convention == Convention::keras ? 1 : h.momentum_decay;
+    return h.beta1 * (1 - 0.5 * __builtin_pow(0.96, static_cast<double>(t) * decay));
+  }
+
+  template <class R>
+  static void remember(const Hyper& h, Convention convention, int64_t t, R* memory) {
+    memory[0] *= static_cast<R>(mu(h, convention, t));
+  }
 
   template <class R>
   struct Constants {
-    R weight1, weight2, step_average, step_gradient, root, eps;
+    R weight1, keep2, weight2, step_average, step_gradient, root, eps;
   };
 
   static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   double* memory) {
+                                   const double* memory) {
     const double root = 1 / sqrt(bias_correction(h.beta2, t));
     if (convention == Convention::textbook) {
       const double step = -h.lr / bias_correction(h.beta1, t);
-      return {1 - h.beta1, 1 - h.beta2, step * h.beta1, step * (1 - h.beta1), root, h.eps};
+      return {1 - h.beta1, h.beta2, 1 - h.beta2, step * h.beta1, step * (1 - h.beta1), root, h.eps};
     }
-    const double decay = convention == Convention::keras ? 1 : h.momentum_decay;
-    const double mu = h.beta1 * (1 - 0.5 * __builtin_pow(0.96, static_cast<double>(t) * decay));
-    const double next =
-        h.beta1 * (1 - 0.5 * __builtin_pow(0.96, static_cast<double>(t + 1) * decay));
-    const double product = memory[0] *= mu;
+    const double now = mu(h, convention, t), next = mu(h, convention, t + 1);
+    const double product = memory[0];
     return {1 - h.beta1,
+            h.beta2,
             1 - h.beta2,
             -h.lr * next / (1 - product * next),
-            -h.lr * (1 - mu) / (1 - product),
+            -h.lr * (1 - now) / (1 - product),
             root,
             h.eps};
   }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    state[0] = lerp(state[0], g, c.weight1);
-    state[1] = lerp_square(state[1], g, c.weight2);
-    const V step = fma(c.step_average, state[0], c.step_gradient * g);
-    return p + step / fma(c.root, sqrt(state[1]), c.eps);
+    state[0] = average_of(state[0], g, c.weight1);
+    state[1] = average_of_square(state[1], g, c.keep2, c.weight2);
+    const V each = V(1) / fma(c.root, sqrt(state[1]), c.eps);
+    p = fma(c.step_gradient * g, each, p);  // one after the other, as PyTorch
+    return fma(c.step_average * state[0], each, p);
   }
 };
 
@@ -183,24 +196,24 @@ struct RAdam : OptimizerRule {
 
   template <class R>
   struct Constants {
-    R weight1, weight2, step, root, eps;
+    R weight1, keep2, weight2, step, root, eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention, int64_t t, const double*) {
     const double step = -h.lr / bias_correction(h.beta1, t);
     const double correction = bias_correction(h.beta2, t);
     const double rho = 2 / (1 - h.beta2) - 1;
     const double rho_t = rho - 2 * static_cast<double>(t) * (1 - correction) / correction;
-    if (!(rho_t > 5)) return {1 - h.beta1, 1 - h.beta2, step, 0, 1};
+    if (!(rho_t > 5)) return {1 - h.beta1, h.beta2, 1 - h.beta2, step, 0, 1};
     const double rectification =
         sqrt((rho_t - 4) * (rho_t - 2) * rho / ((rho - 4) * (rho - 2) * rho_t) * correction);
-    return {1 - h.beta1, 1 - h.beta2, step * rectification, 1, h.eps};
+    return {1 - h.beta1, h.beta2, 1 - h.beta2, step * rectification, 1, h.eps};
   }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    state[0] = lerp(state[0], g, c.weight1);
-    state[1] = lerp_square(state[1], g, c.weight2);
+    state[0] = average_of(state[0], g, c.weight1);
+    state[1] = average_of_square(state[1], g, c.keep2, c.weight2);
     // root is 0 or 1, and an overflow in v must not come back as 0 * infinity.
     const V root = select(c.root > V(0), sqrt(state[1]), V(0));
     return fma(c.step, state[0] / (root + c.eps), p);
@@ -227,14 +240,14 @@ struct Lion : OptimizerRule {
     R weight1, weight2, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
     return {1 - h.beta1, 1 - h.beta2, -h.lr};
   }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    p = fma(c.step, sign(lerp(state[0], g, c.weight1)), p);
-    state[0] = lerp(state[0], g, c.weight2);
+    p = fma(c.step, sign(average_of(state[0], g, c.weight1)), p);
+    state[0] = average_of(state[0], g, c.weight2);
     return p;
   }
 };
@@ -261,11 +274,12 @@ struct Lamb : OptimizerRule {
 
   template <class R>
   struct Constants {
-    R weight1, weight2, average, root, eps, decay, step;
+    R weight1, keep2, weight2, average, root, eps, decay, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention, int64_t t, const double*) {
     return {1 - h.beta1,
+            h.beta2,
             1 - h.beta2,
             1 / bias_correction(h.beta1, t),
             1 / sqrt(bias_correction(h.beta2, t)),
@@ -276,8 +290,8 @@ struct Lamb : OptimizerRule {
 
   template <class V>
   FNN_HD static void moments(const Constants<V>& c, V g, V* state) {
-    state[0] = lerp(state[0], g, c.weight1);
-    state[1] = lerp_square(state[1], g, c.weight2);
+    state[0] = average_of(state[0], g, c.weight1);
+    state[1] = average_of_square(state[1], g, c.keep2, c.weight2);
   }
 
   template <class V>

@@ -17,10 +17,18 @@ FNN_HD V lerp(V average, V x, V weight) {
   return fma(weight, x, fma(-weight, average, average));
 }
 
-// The same with x * x, which may overflow where weight * x * x does not.
+// The averages of optimizers, rounded where PyTorch's CPU kernels round, so that a hundred steps in
+// float32 end where PyTorch's do. First torch.lerp, which is exact at both ends ...
 template <class V>
-FNN_HD V lerp_square(V average, V x, V weight) {
-  return fma(weight * x, x, fma(-weight, average, average));
+FNN_HD V average_of(V average, V x, V weight) {
+  const auto nearer = weight < V(0.5);
+  return fma(x - average, select(nearer, weight, weight - V(1)), select(nearer, average, x));
+}
+
+// ... and keep * average + weight * x², with keep = 1 - weight before both are rounded.
+template <class V>
+FNN_HD V average_of_square(V average, V x, V keep, V weight) {
+  return fma(weight * x, x, keep * average);
 }
 
 // 1 - beta^t without cancellation: what an average that started at 0 lacks after t steps.

@@ -37,7 +37,7 @@ struct Logistic {
     mirror = select(x < V(0), large_side, small_side);
   }
   FNN_HD V derivative() const { return value * mirror; }
-  FNN_HD V softening() const { return log1p(small); }
+  FNN_HD V softening() const { return log1p_unit(small); }
 };
 
 }  // namespace fusednn::rules

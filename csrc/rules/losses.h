@@ -68,8 +68,9 @@ struct Huber {
   }
 };
 
-// log cosh d with d = x - t; the gradient is g = tanh d. Near zero the value is -log(1 - g^2) / 2, which
-// does not cancel; farther out it is |d| - log 2 + log(1 + exp(-2 |d|)), which does not overflow.
+// log cosh d with d = x - t; the gradient is g = tanh d. Near zero the value is log(1 + sinh^2 d) / 2
+// with sinh^2 d = g^2 / (1 - g^2) < 1, which does not cancel; farther out it is
+// |d| - log 2 + log(1 + exp(-2 |d|)), which does not overflow.
 struct LogCosh {
   static constexpr char name[] = "log_cosh";
   static constexpr Parameters<0> parameters{};
@@ -79,10 +80,11 @@ struct LogCosh {
     const V d = x - t;
     const V size = abs(d);
     const V g = tanh(d);
-    const auto near = size < V(1);
-    const V logarithm = log1p(select(near, -(g * g), exp(V(-2) * size)));
+    const V square = g * g;
+    const auto near = size < V(0.875);
+    const V logarithm = log1p_unit(select(near, square / (V(1) - square), exp(V(-2) * size)));
     const V far_value = size - V(0.69314718055994530942) + logarithm;
-    return {select(near, V(-0.5) * logarithm, far_value), g};
+    return {select(near, V(0.5) * logarithm, far_value), g};
   }
 };
 

@@ -6,6 +6,7 @@
 //   states, n_states       tensors it keeps per parameter, by PyTorch's own names
 //   Constants<R>           the numbers its update needs, all of type R and nothing else
 //   prepare(h, c, t, m)    fills them on the host, in double, once per step; the first is t = 1
+//   remember(h, c, t, m)   before that: moves numbers on that live from step to step, if it has any
 //   update(c, p, g, s)     the new parameter, from the old one, the gradient and the state, which
 //                          is changed in place
 // Libraries write the same optimizer differently. Every difference becomes a constant in prepare(),
@@ -38,7 +39,9 @@ struct Sgd : OptimizerRule {
     R step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t, double*) { return {-h.lr}; }
+  static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
+    return {-h.lr};
+  }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V*) {
@@ -55,8 +58,7 @@ struct Sgd : OptimizerRule {
 //             Nesterov: as torch without dampening
 // Keras' buffer holds steps, so a change of lr reaches it slowly. `dampening` is torch's alone. Where
 // the textbook takes Nesterov's gradient ahead of p, p here is that point ahead.
-// The step is written in terms of the old buffer: then no convention multiplies the gradient by zero,
-// and an infinite one moves p to infinity instead of NaN. 20 bytes per parameter.
+// 20 bytes per parameter.
 struct Momentum : OptimizerRule {
   static constexpr char name[] = "momentum";
   // PyTorch's default momentum is 0, which is the rule above.
@@ -74,25 +76,27 @@ struct Momentum : OptimizerRule {
 
   template <class R>
   struct Constants {
-    R decay, gain, step_buffer, step_gradient;
+    R decay, gain, buffer, gradient, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                   const double*) {
     const bool keras = convention == Convention::keras;
     const double decay = h.momentum;
     double gain = t == 1 ? 1 : 1 - h.dampening;
     if (keras) gain = -h.lr;
     if (convention == Convention::textbook) gain = h.nesterov != 0 ? 1 : 1 - h.momentum;
-    const double lr = keras ? -1 : h.lr;  // what stands before the buffer
-    if (h.nesterov == 0) return {decay, gain, -lr * decay, -lr * gain};
-    return {decay, gain, -lr * decay * decay, -h.lr - lr * decay * gain};
+    const double step = keras ? 1 : -h.lr;  // what stands before the buffer
+    if (h.nesterov == 0) return {decay, gain, 1, 0, step};
+    return {decay, gain, decay, keras ? -h.lr : 1, step};
   }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    p = fma(c.step_buffer, state[0], fma(c.step_gradient, g, p));
-    state[0] = fma(c.decay, state[0], c.gain * g);
-    return p;
+    state[0] = fma(c.gain, g, c.decay * state[0]);
+    // An infinite gradient must not come back as 0 * infinity.
+    const V ahead = select(c.gradient == V(0), V(0), c.gradient * g);
+    return fma(c.step, fma(c.buffer, state[0], ahead), p);
   }
 };
 
@@ -123,7 +127,8 @@ struct Adagrad : OptimizerRule {
     R step, inner_eps, outer_eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                   const double*) {
     const bool outer = convention == Convention::torch;
     return {-h.lr / (1 + static_cast<double>(t - 1) * h.lr_decay), outer ? 0 : h.eps,
             outer ? h.eps : 0};
@@ -132,7 +137,7 @@ struct Adagrad : OptimizerRule {
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
     state[0] = fma(g, g, state[0]);
-    return fma(c.step, g / (sqrt(state[0] + c.inner_eps) + c.outer_eps), p);
+    return p + c.step * g / (sqrt(state[0] + c.inner_eps) + c.outer_eps);
   }
 };
 
@@ -150,30 +155,32 @@ struct RmsPropRule : OptimizerRule {
 
   template <class R>
   struct Constants {
-    R weight, inner_eps, outer_eps, step, decay, gain;
+    R keep, weight, inner_eps, outer_eps, step, decay, gain;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t, double*) {
+  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t, const double*) {
     const bool outer = convention == Convention::torch;
     const bool inside = kMomentum && convention == Convention::keras;  // lr inside the buffer
-    return {1 - h.alpha,         outer ? 0 : h.eps, outer ? h.eps : 0,
-            inside ? -1 : -h.lr, h.momentum,        inside ? h.lr : 1};
+    return {h.alpha,    1 - h.alpha,      outer ? 0 : h.eps, outer ? h.eps : 0, inside ? -1 : -h.lr,
+            h.momentum, inside ? h.lr : 1};
   }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    state[0] = lerp_square(state[0], g, c.weight);
+    state[0] = average_of_square(state[0], g, c.keep, c.weight);
     V square = state[0];
     if constexpr (kCentered) {
-      state[1] = lerp(state[1], g, c.weight);
+      state[1] = average_of(state[1], g, c.weight);
       square = max(V(0), fma(-state[1], state[1], square));
     }
-    V direction = g / (sqrt(square + c.inner_eps) + c.outer_eps);
+    const V root = sqrt(square + c.inner_eps) + c.outer_eps;
     if constexpr (kMomentum) {
       V& buffer = state[n_states - 1];
-      direction = buffer = fma(c.decay, buffer, c.gain * direction);
+      buffer = c.decay * buffer + c.gain * g / root;
+      return fma(c.step, buffer, p);
+    } else {
+      return p + c.step * g / root;
     }
-    return fma(c.step, direction, p);
   }
 };
 
@@ -237,18 +244,18 @@ struct Adadelta : OptimizerRule {
 
   template <class R>
   struct Constants {
-    R weight, eps, step;
+    R keep, weight, eps, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t, double*) {
-    return {1 - h.rho, h.eps, -h.lr};
+  static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
+    return {h.rho, 1 - h.rho, h.eps, -h.lr};
   }
 
   template <class V>
   FNN_HD static V update(const Constants<V>& c, V p, V g, V* state) {
-    state[0] = lerp_square(state[0], g, c.weight);
+    state[0] = average_of_square(state[0], g, c.keep, c.weight);
     const V delta = sqrt(state[1] + c.eps) / sqrt(state[0] + c.eps) * g;
-    state[1] = lerp_square(state[1], delta, c.weight);
+    state[1] = average_of_square(state[1], delta, c.keep, c.weight);
     return fma(c.step, delta, p);
   }
 };

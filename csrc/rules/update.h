@@ -22,9 +22,13 @@ enum class Convention : int32_t { torch, keras, textbook };
 // What most rules have in common.
 struct OptimizerRule {
   static constexpr bool layerwise = false;  // true: the step depends on norms over a whole tensor
-  // Numbers (not tensors) that live from step to step, and what they start at.
+  // Numbers (not tensors) that live from step to step, their names, and what they start at.
   static constexpr int n_memory = 0;
+  static constexpr const char* const* memory_names = nullptr;
   static constexpr const double* memory_start = nullptr;
+  // Moves the memory on to step t, before prepare() reads it; R is the type it is kept in.
+  template <class Hyper, class R>
+  static void remember(const Hyper&, Convention, int64_t /*t*/, R* /*memory*/) {}
   // What a state tensor starts at.
   template <class Hyper>
   static double initial_state(const Hyper&, Convention, int /*slot*/) {
@@ -44,10 +48,11 @@ FNN_HD V add_l1(V g, V p, V l1) {
   return fma(l1, sign(p), g);
 }
 
-// Decoupled weight decay (AdamW, Lion and every library's own flag).
+// Decoupled weight decay (AdamW, Lion and every library's own flag): keep = 1 - lr * decay, rounded
+// as one number, as in PyTorch.
 template <class V>
-FNN_HD V shrink(V p, V amount) {
-  return fma(-amount, p, p);
+FNN_HD V shrink(V p, V keep) {
+  return keep * p;
 }
 
 // min(1, max_norm / (norm + 1e-6)) as in PyTorch, but NaN for a norm that is not finite: PyTorch's 0

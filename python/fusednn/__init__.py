@@ -55,13 +55,14 @@ __all__ = [
     "metrics",
     "models",
     "ops",
+    "optim",
     "optimizers",
     "set_num_threads",
     "set_seed",
 ]
 
 # Imported when somebody asks for them.
-_LATER = ("ops", "datasets")
+_LATER = ("ops", "optim", "datasets", "torch")
 
 
 def set_num_threads(n: int) -> None:

@@ -2,14 +2,86 @@
 The compiled part of fusednn. Its Python side checks nothing twice: arrays are checked here.
 """
 from __future__ import annotations
+import collections.abc
 import numpy
 import typing
-__all__: list[str] = ['Network', 'activation_backward', 'activation_forward', 'activations', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward']
+__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'same_objects', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+class Gradients:
+    """
+    The gradients of one step, by address.
+    """
+    def __init__(self, addresses: list) -> None:
+        """
+        0 where there is none.
+        """
+    def take(self, places: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> Gradients:
+        """
+        Those of some of the tensors.
+        """
+class Parameters:
+    """
+    Arrays that an optimizer changes where they lie.
+    """
+    def __init__(self, arrays: list) -> None:
+        ...
+    def gradients(self, arrays: list) -> Gradients:
+        """
+        Reads arrays of the same shapes and dtypes, or None.
+        """
+    @property
+    def addresses(self) -> list[int]:
+        ...
+    @property
+    def arrays(self) -> list:
+        """
+        The same memory, as NumPy sees it.
+        """
+class Updater:
+    """
+    Tensors that one optimizer steps over together, by their addresses, which the caller keeps alive.
+    """
+    def __init__(self, rule: str, *, convention: str = 'torch', dtype: str = 'float32', ema: bool = False, masters: bool = False) -> None:
+        ...
+    def initial_states(self, options: dict) -> list[float]:
+        """
+        What fills each of the state tensors before step 1.
+        """
+    def set_groups(self, options: list) -> None:
+        """
+        Per group the options of optimizer_step, without lr, rule and convention.
+        """
+    def set_tensors(self, parameters: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], states: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]], scalars: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]], groups: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], *, ema: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None, masters: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None) -> None:
+        """
+        Addresses; states[k][i] and scalars[k][i] belong to parameter i.
+        """
+    def square_norm(self, gradients: Gradients, *, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0) -> float:
+        """
+        The sum of the squares of all gradients.
+        """
+    def step(self, gradients: Gradients, *, lr: list, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0, max_norm: typing.SupportsFloat | typing.SupportsIndex | None = None, clear_gradient: bool = False) -> float | None:
+        """
+        Steps over the tensors whose gradient is not 0; returns their norm if max_norm limits it.
+        """
+    @property
+    def initial_scalars(self) -> list[float]:
+        """
+        What the scalars are before step 1.
+        """
+    @property
+    def scalars(self) -> list[str]:
+        """
+        Names of the float32 numbers kept per tensor, "step" first.
+        """
+    @property
+    def states(self) -> list[str]:
+        """
+        Names of the state tensors, in order.
+        """
 class Network:
     """
     A graph with its parameters, and all that runs on it.
     """
-    def __init__(self, nodes: list, dtype: str = 'float32', device: str = 'cpu', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+    def __init__(self, nodes: list, precision: str = 'float32', device: str = 'cpu', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
     def compute_gradients(self, inputs: list, targets: list, sample_weight: typing.Any = None, training: bool = True) -> dict:
         """
@@ -76,6 +148,49 @@ class Network:
     @training_steps.setter
     def training_steps(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+class Chain:
+    """
+    Dense layers over tensors known by their addresses, weights as (out, in).
+    """
+    def __init__(self, dtype: str, rows: typing.SupportsInt | typing.SupportsIndex, x_stride: typing.SupportsInt | typing.SupportsIndex, layers: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, str, dict]]) -> None:
+        """
+        layers: (in, out, stride of the weight's rows, activation, its parameters).
+        """
+    def backward(self, addresses: list, gradients: list) -> None:
+        """
+        addresses: x, kept, y, dy, then weight and bias of each layer. gradients: of x, then of weight and bias of each layer; 0: not wanted.
+        """
+    def forward(self, addresses: list) -> None:
+        """
+        addresses: x, kept, y, then weight and bias of each layer.
+        """
+    @property
+    def kept(self) -> int:
+        """
+        How many elements forward keeps for backward, beside y.
+        """
+    @property
+    def reads_y(self) -> bool:
+        """
+        Whether backward reads y.
+        """
+class TensorList:
+    """
+    What a list of tensors looked like when it was read, through the DLPack exchange of `type`. It keeps no reference to them.
+    """
+    def __init__(self, type: type, tensors: list) -> None:
+        ...
+    def addresses_like(self, others: list) -> list[int] | None:
+        """
+        Addresses of other tensors with the same layouts, 0 for None; None if one has another.
+        """
+    def unchanged(self, tensors: list) -> bool:
+        """
+        Whether these lie at the same addresses with the same layouts.
+        """
+    @property
+    def addresses(self) -> list[int]:
+        ...
 def activation_backward(name: str, hyper: dict, dy: typing.Any, x: typing.Any, out: typing.Any = None) -> typing.Any:
     ...
 def activation_forward(name: str, hyper: dict, x: typing.Any, out: typing.Any = None) -> typing.Any:
@@ -83,6 +198,10 @@ def activation_forward(name: str, hyper: dict, x: typing.Any, out: typing.Any = 
 def activations() -> dict:
     """
     Name -> parameters as {name: (default, low, high)}, and whether the rule saves its input.
+    """
+def allow_bf16(allowed: bool) -> None:
+    """
+    Without it, emulated everywhere; for tests.
     """
 def available_processors() -> int:
     """
@@ -100,11 +219,19 @@ def build_info() -> dict:
     """
     Compiler, instruction sets, devices, and why CUDA is not among them (or '').
     """
-def dense_backward(dy: typing.Any, x: typing.Any, w: typing.Any, saved: typing.Any, activation: str, hyper: dict) -> tuple:
+def clip_coefficient(norm: typing.SupportsFloat | typing.SupportsIndex, max_norm: typing.SupportsFloat | typing.SupportsIndex) -> float:
+    """
+    What scales gradients of this norm down to max_norm; not finite if the norm is not.
+    """
+def cross_entropy(dtype: str, shape: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"], addresses: list, reduction: str, ignore_index: typing.SupportsInt | typing.SupportsIndex, label_smoothing: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    """
+    shape: rows, classes, stride of the logits, stride of the probabilities. addresses: logits, int64 labels or else probabilities, weights of the classes, loss, gradient.
+    """
+def dense_backward(dy: typing.Any, x: typing.Any, w: typing.Any, saved: typing.Any, activation: str, hyper: dict, precision: str | None = None) -> tuple:
     """
     (dx, dw, db).
     """
-def dense_forward(x: typing.Any, w: typing.Any, b: typing.Any, activation: str, hyper: dict, keep: bool = False, out: typing.Any = None) -> tuple:
+def dense_forward(x: typing.Any, w: typing.Any, b: typing.Any, activation: str, hyper: dict, keep: bool = False, out: typing.Any = None, precision: str | None = None) -> tuple:
     """
     (y, what dense_backward reads as `saved`, or None without `keep`).
     """
@@ -160,9 +287,13 @@ def optimizers() -> dict:
     """
     Name -> parameters as {name: (default, low, high)}, the names of the state tensors, and whether the rule works with norms of whole tensors.
     """
-def run_product(kind: str, x: typing.Any, w: typing.Any, y: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex = 1) -> None:
+def run_product(kind: str, x: typing.Any, w: typing.Any, y: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex = 1, bfloat16: bool = False) -> None:
     """
     y = x w (forward), x = y wᵀ (dx) or w = xᵀ y (dw), several times, each a run of its own.
+    """
+def same_objects(containers: list, objects: list) -> bool:
+    """
+    Whether lists and values of dictionaries hold exactly these objects, in this order.
     """
 def set_isa(name: str) -> None:
     """
@@ -178,4 +309,8 @@ def softmax(x: typing.Any, out: typing.Any = None, log: bool = False) -> typing.
     ...
 def softmax_backward(dy: typing.Any, y: typing.Any, out: typing.Any = None, log: bool = False) -> typing.Any:
     ...
+def uses_bf16() -> bool:
+    """
+    Whether bfloat16 products run on AVX512-BF16; otherwise they are emulated.
+    """
 __version__: str = '0.1.0'

@@ -18,6 +18,8 @@ from fusednn.graph import Graph, Head
 from fusednn.layers.base import Shape
 from fusednn.losses import CategoricalCrossentropy, Loss
 
+_FEW = 1 << 16  # elements: a temporary array of so many stays in cache
+
 
 @dataclass(frozen=True)
 class Data:
@@ -69,6 +71,10 @@ def to_numbers(argument: str, value: object) -> np.ndarray:
 def to_precision(argument: str, value: object, dtype: np.dtype, *, finite: bool) -> np.ndarray:
     """Return value as a contiguous array of the model's precision; refuse NaN if `finite`."""
     given = to_numbers(argument, value)
+    as_it_lies = given.dtype == dtype and given.size <= _FEW and given.flags.c_contiguous
+    if as_it_lies and (not finite or np.isfinite(given).all()):
+        # As below, at a fraction of the cost, which is much of that of a small batch.
+        return given
     with np.errstate(over="ignore", invalid="ignore"):
         array = np.ascontiguousarray(given, dtype=dtype)
         # One pass without a temporary: the sum is finite only if every element is.
@@ -195,6 +201,8 @@ def _labels(argument: str, array: np.ndarray, head: Head, loss: Loss) -> np.ndar
     classes = head.shape[-1]
     if array.dtype.kind == "b":
         array = array.astype(np.int32)
+    if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < classes:
+        return np.ascontiguousarray(array, dtype=np.int32)
     bad = ~((array >= 0) & (array < classes) & (array == np.floor(array)))
     if bad.any():
         first = int(np.argmax(bad))

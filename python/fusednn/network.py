@@ -17,11 +17,11 @@ from fusednn.layers.base import Layer, SymbolicTensor
 from fusednn.layers.core import InputLayer
 from fusednn.optimizers import Optimizer
 
-_PRECISIONS = ("float32", "float64")
+_PRECISIONS = ("float32", "float64", "bfloat16")
 
 
 def check_precision(precision: object) -> str:
-    """Return "float32" or "float64", of a name or a NumPy dtype."""
+    """Return "float32", "float64" or "bfloat16", of a name or a NumPy dtype."""
     if isinstance(precision, str):
         name = precision
     else:
@@ -97,7 +97,7 @@ class Network:
 
     @property
     def precision(self) -> str:
-        """ "float32" or "float64"."""
+        """ "float32", "float64" or "bfloat16"."""
         return self._precision
 
     @property
@@ -114,8 +114,8 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype:
-        """The precision as a NumPy dtype."""
-        return np.dtype(self._precision)
+        """What weights, inputs and outputs are made of: float32 for "bfloat16" as well."""
+        return np.dtype("float64" if self._precision == "float64" else "float32")
 
     # ---- engine --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fusednn import _core
 from fusednn.layers.core import InputLayer
 
 if TYPE_CHECKING:
@@ -71,4 +72,7 @@ def render(model: Model) -> str:
         ("Non-trainable params", total - learning),
     ):
         lines.append(f"{label}: {count:,} ({_bytes(count * size)})")
+    if model.precision == "bfloat16":
+        how = "with AVX512-BF16" if _core.uses_bf16() else "emulated in float32"
+        lines.append(f"Precision: bfloat16 products, {how}; the rest float32")
     return "\n".join(lines)

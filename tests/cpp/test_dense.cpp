@@ -288,6 +288,12 @@ const Shape kShapes[] = {
     {15,   2500, 33,   0},
     {33,   15,   2500, 0},
     {300,  300,  31,   0},
+    // a and b that are far away, packed at first use
+    {260,  1100, 270,  0},
+    {150,  520,  530,  2},
+    // b read as a stream
+    {1,    700,  300,  0},
+    {2,    1500, 530,  1},
 };
 
 }  // namespace

@@ -88,6 +88,7 @@ struct Run {
       for (auto& tensor : gradient) {
         for (T& g : tensor) g = T(source.next());
       }
+      Rule::remember(hyper, rules::Convention::torch, t, memory.data());
       const auto constants = Rule::prepare(hyper, rules::Convention::torch, t, memory.data());
       for (UpdateGroup& group : groups) std::memcpy(group.constants, &constants, sizeof(constants));
       if (at_once) {
@@ -141,7 +142,7 @@ struct Run {
         double g = gradient[i][j] * group.gradient_scale * coefficients[i];
         g = rules::clamp(g, -group.clip_value, group.clip_value);
         g = rules::add_l1(rules::add_l2(g, p[j], group.l2), p[j], group.l1);
-        p[j] = rules::shrink(p[j], group.shrink);
+        p[j] = rules::shrink(p[j], 1 - group.shrink);
         if constexpr (Rule::layerwise) {
           Rule::moments(constants, g, s);
           u[j] = Rule::direction(constants, p[j], s);

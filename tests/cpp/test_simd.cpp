@@ -274,13 +274,24 @@ const std::vector<Function<T>>& functions();
 #define FUNCTION(name, bound) \
   {#name, [](V x) { return name(x); }, [](Wide x) -> Wide { return std::name(x); }, bound}
 
+// What is asked of only between 0 and 1: everything else is brought there.
+template <class T>
+Function<T> log1p_unit_function(double bound) {
+  using V = Vec<T>;
+  using Wide = typename Reference<T>::Type;
+  return {"log1p_unit", [](V x) { return log1p_unit(min(V(1), abs(x))); },
+          [](Wide x) -> Wide { return std::log1p(std::fabs(x) > 1 ? Wide(1) : std::fabs(x)); },
+          bound};
+}
+
 template <>
 const std::vector<Function<float>>& functions<float>() {
   using V = Vec<float>;
   using Wide = double;
   static const std::vector<Function<float>> list{
-      FUNCTION(exp, 1.1),   FUNCTION(expm1, 1.35), FUNCTION(log, 0.9),       FUNCTION(log1p, 1.65),
-      FUNCTION(tanh, 1.55), FUNCTION(erf, 1.3),    FUNCTION(sqrt, 0.5000001)};
+      FUNCTION(exp, 1.1),        FUNCTION(expm1, 1.35),          FUNCTION(log, 0.9),
+      FUNCTION(log1p, 1.65),     FUNCTION(tanh, 1.55),           FUNCTION(erf, 1.3),
+      FUNCTION(sqrt, 0.5000001), log1p_unit_function<float>(1.6)};
   return list;
 }
 
@@ -289,8 +300,10 @@ const std::vector<Function<double>>& functions<double>() {
   using V = Vec<double>;
   using Wide = long double;
   static const std::vector<Function<double>> list{
-      FUNCTION(exp, 1.1),  FUNCTION(expm1, 1.6), FUNCTION(log, 0.9),   FUNCTION(log1p, 1.6),
-      FUNCTION(tanh, 1.6), FUNCTION(erf, 1.6),   FUNCTION(sqrt, 0.501)};
+      FUNCTION(exp, 1.1),    FUNCTION(expm1, 1.6),
+      FUNCTION(log, 0.9),    FUNCTION(log1p, 1.6),
+      FUNCTION(tanh, 1.6),   FUNCTION(erf, 1.6),
+      FUNCTION(sqrt, 0.501), log1p_unit_function<double>(1.45)};
   return list;
 }
 

@@ -3,7 +3,9 @@
 //
 // A matrix is cut into tiles, chunks of rows by blocks of columns, by its shape alone. Each tile is
 // summarised per column, the chunks of a column are merged in order, and a second pass over the tiles
-// applies the result. Rows are read in the order of memory; the columns' sums stay in the cache.
+// applies the result. Within a tile several rows are read at a time, each in the order of memory, so
+// that what belongs to a column is loaded once for all of them. The second pass begins where the first
+// one ended: that part of the matrix is still in the cache.
 #include "cpu/kernels/normalization.h"
 #include "cpu/kernels/table.h"
 #include "rules/normalization.h"
@@ -11,7 +13,9 @@
 namespace fusednn::FNN_ISA {
 namespace {
 
-constexpr Index kBlock = 128;  // columns of a tile
+constexpr Index kBlock = 256;  // columns of a tile
+constexpr int kSummed = 8;     // rows that are summed up at a time, in registers
+constexpr int kApplied = 4;    // rows that a result is applied to at a time
 
 struct Tile {
   Index first_row, end_row, first_col, end_col;
@@ -37,12 +41,35 @@ struct Tiles {
   template <class Body>
   FNN_HD void for_each(const Context& context, Body body) const {
     const cpu::Range mine = share(chunks * blocks, context);
-    for (Index i = mine.begin; i < mine.end; ++i) {
-      const Index chunk = i % chunks, col = i / chunks * kBlock, row = chunk * chunk_rows;
-      body(Tile{row, row + rows_of(chunk), col, cols - col < kBlock ? cols : col + kBlock, chunk});
-    }
+    for (Index i = mine.begin; i < mine.end; ++i) body(tile(i));
+  }
+
+  // The same, last tile first.
+  template <class Body>
+  FNN_HD void for_each_back(const Context& context, Body body) const {
+    const cpu::Range mine = share(chunks * blocks, context);
+    for (Index i = mine.end; i > mine.begin; --i) body(tile(i - 1));
+  }
+
+ private:
+  // Blocks of the same rows follow each other, as they do in memory.
+  FNN_HD Tile tile(Index i) const {
+    const Index chunk = i / blocks, col = i % blocks * kBlock, row = chunk * chunk_rows;
+    return {row, row + rows_of(chunk), col, cols - col < kBlock ? cols : col + kBlock, chunk};
   }
 };
+
+// body(i, Rows<n>) for all rows of a tile, n = N of them at a time, one by one where fewer are left.
+template <int N>
+struct Rows {
+  static constexpr int size = N;
+};
+template <int N, class Body>
+FNN_HD void for_rows(const Tile& tile, Body body) {
+  Index i = tile.first_row;
+  for (; i + N <= tile.end_row; i += N) body(i, Rows<N>{});
+  for (; i < tile.end_row; ++i) body(i, Rows<1>{});
+}
 
 // Two numbers per column and chunk, then two per column.
 template <class T>
@@ -63,35 +90,41 @@ size_t workspace_bytes(Index rows, Index cols) {
   return sizeof(T) * static_cast<size_t>(2 * (Tiles(rows, cols).chunks + 1) * cols);
 }
 
-// Mean and squared deviations of the columns of one tile, in two passes of which the second one finds
-// the tile in the cache. The means are those of x minus the first row of the matrix: small numbers
-// keep their digits in a sum, and no row is further from the mean than sqrt(rows) deviations.
+// Mean and squared deviations of N numbers per lane, which lie a stride apart. The mean is that of
+// x - shift.
+template <int N, class V, class T>
+FNN_HD rules::Moments<V> moments_of(const T* x, Index stride, V shift, int lanes) {
+  V d[N], total(0), squares(0);
+  for (int k = 0; k < N; ++k) d[k] = V::load(x + k * stride, lanes) - shift;
+  for (int k = 0; k < N; ++k) total += d[k];
+  const V mean = total * V(1.0 / N);
+  for (int k = 0; k < N; ++k) squares = fma(d[k] - mean, d[k] - mean, squares);
+  return {mean, squares};
+}
+
+// Mean and squared deviations of the columns of one tile, merged from those of a few rows at a time.
+// The means are those of x minus the first row of the matrix: small numbers keep their digits in a
+// sum, and no row is further from the mean than sqrt(rows) deviations.
 template <class T>
 FNN_HD void summarise(const BatchNormForward& op, const Tile& tile, T* mean, T* squares) {
   using V = Vec<T>;
   const T* shift = row_of<T>(op.x, 0);
-  for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-    V(0).store(mean + j, lanes);
-    V(0).store(squares + j, lanes);
-  });
-  for (Index i = tile.first_row; i < tile.end_row; ++i) {
+  for_rows<kSummed>(tile, [&](Index i, auto rows) FNN_INLINE {
     const T* x = row_of<T>(op.x, i);
+    const double before = double(i - tile.first_row);
+    const double share = rows.size / (before + rows.size);
+    const V weight(share), cross(before * share);
     for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-      const V d = V::load(x + j, lanes) - V::load(shift + j, lanes);
-      (V::load(mean + j, lanes) + d).store(mean + j, lanes);
+      rules::Moments<V> all =
+          moments_of<rows.size>(x + j, op.x.stride, V::load(shift + j, lanes), lanes);
+      if (i > tile.first_row) {
+        all = rules::merge({V::load(mean + j, lanes), V::load(squares + j, lanes)}, all, weight,
+                           cross);
+      }
+      all.mean.store(mean + j, lanes);
+      all.squares.store(squares + j, lanes);
     });
-  }
-  const V n(double(tile.end_row - tile.first_row));
-  for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-    (V::load(mean + j, lanes) / n).store(mean + j, lanes);
   });
-  for (Index i = tile.first_row; i < tile.end_row; ++i) {
-    const T* x = row_of<T>(op.x, i);
-    for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-      const V d = (V::load(x + j, lanes) - V::load(shift + j, lanes)) - V::load(mean + j, lanes);
-      fma(d, d, V::load(squares + j, lanes)).store(squares + j, lanes);
-    });
-  }
 }
 
 // The chunks of a column together.
@@ -165,16 +198,21 @@ void run(const BatchNormForward& op, const Context& context) {
   const T* mean = static_cast<const T*>(op.training ? op.mean : op.running_mean);
   const T* scale = work.column_first();
   const T* beta = work.column_second();
-  tiles.for_each(context, [&](const Tile& tile) FNN_INLINE {
-    for (Index i = tile.first_row; i < tile.end_row; ++i) {
+  tiles.for_each_back(context, [&](const Tile& tile) FNN_INLINE {
+    for_rows<kApplied>(tile, [&](Index i, auto rows) FNN_INLINE {
       const T* x = row_of<T>(op.x, i);
       T* y = row_of<T>(op.y, i);
       for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-        rules::normalize(V::load(x + j, lanes), V::load(mean + j, lanes), V::load(scale + j, lanes),
-                         V::load(beta + j, lanes))
-            .store(y + j, lanes);
+        const V m = V::load(mean + j, lanes);
+        const V s = V::load(scale + j, lanes);
+        const V b = V::load(beta + j, lanes);
+        V results[rows.size];
+        for (int k = 0; k < rows.size; ++k) {
+          results[k] = rules::normalize(V::load(x + k * op.x.stride + j, lanes), m, s, b);
+        }
+        for (int k = 0; k < rows.size; ++k) results[k].store(y + k * op.y.stride + j, lanes);
       });
-    }
+    });
   });
 }
 
@@ -190,20 +228,25 @@ void run(const BatchNormBackward& op, const Context& context) {
   tiles.for_each(context, [&](const Tile& tile) FNN_INLINE {
     T* sum_dy = work.first(tile.chunk);
     T* sum_product = work.second(tile.chunk);
-    for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-      V(0).store(sum_dy + j, lanes);
-      V(0).store(sum_product + j, lanes);
-    });
-    for (Index i = tile.first_row; i < tile.end_row; ++i) {
+    for_rows<kSummed>(tile, [&](Index i, auto rows) FNN_INLINE {
       const T* x = row_of<T>(op.x, i);
       const T* dy = row_of<T>(op.dy, i);
       for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-        const V g = V::load(dy + j, lanes);
-        const V d = V::load(x + j, lanes) - V::load(mean + j, lanes);
-        (V::load(sum_dy + j, lanes) + g).store(sum_dy + j, lanes);
-        fma(g, d, V::load(sum_product + j, lanes)).store(sum_product + j, lanes);
+        const V m = V::load(mean + j, lanes);
+        V total(0), product(0);
+        for (int k = 0; k < rows.size; ++k) {
+          const V g = V::load(dy + k * op.dy.stride + j, lanes);
+          total += g;
+          product = fma(g, V::load(x + k * op.x.stride + j, lanes) - m, product);
+        }
+        if (i > tile.first_row) {
+          total += V::load(sum_dy + j, lanes);
+          product += V::load(sum_product + j, lanes);
+        }
+        total.store(sum_dy + j, lanes);
+        product.store(sum_product + j, lanes);
       });
-    }
+    });
   });
   context.sync();
 
@@ -228,33 +271,39 @@ void run(const BatchNormBackward& op, const Context& context) {
   if (op.dx.data == nullptr) return;
   context.sync();
 
-  tiles.for_each(context, [&](const Tile& tile) FNN_INLINE {
-    for (Index i = tile.first_row; i < tile.end_row; ++i) {
+  tiles.for_each_back(context, [&](const Tile& tile) FNN_INLINE {
+    for_rows<kApplied>(tile, [&](Index i, auto rows) FNN_INLINE {
       const T* x = row_of<T>(op.x, i);
       const T* dy = row_of<T>(op.dy, i);
       T* dx = row_of<T>(op.dx, i);
       for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
         const V scale = load_or<V>(op.gamma, j, lanes, 1) * V::load(inverse + j, lanes);
-        const V d = V::load(x + j, lanes) - V::load(mean + j, lanes);
-        V result = rules::normalize_backward(V::load(dy + j, lanes), d, V::load(mean_dy + j, lanes),
-                                             V::load(slope + j, lanes), scale);
-        if (op.accumulate) result += V::load(dx + j, lanes);
-        result.store(dx + j, lanes);
+        const V m = V::load(mean + j, lanes);
+        const V m_dy = V::load(mean_dy + j, lanes);
+        const V s = V::load(slope + j, lanes);
+        V results[rows.size];
+        for (int k = 0; k < rows.size; ++k) {
+          const V d = V::load(x + k * op.x.stride + j, lanes) - m;
+          const V g = V::load(dy + k * op.dy.stride + j, lanes);
+          results[k] = rules::normalize_backward(g, d, m_dy, s, scale);
+          if (op.accumulate) results[k] += V::load(dx + k * op.dx.stride + j, lanes);
+        }
+        for (int k = 0; k < rows.size; ++k) results[k].store(dx + k * op.dx.stride + j, lanes);
       });
-    }
+    });
   });
 }
 
 template <class T>
 Demand demand(const BatchNormForward& op, int) {
   const double streams = op.training ? 3 : 2;
-  return {200 + 0.025 * streams * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
+  return {200 + 0.0125 * streams * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
           workspace_bytes<T>(op.rows, op.cols)};
 }
 
 template <class T>
 Demand demand(const BatchNormBackward& op, int) {
-  return {200 + 0.1 * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
+  return {200 + 0.05 * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
           workspace_bytes<T>(op.rows, op.cols)};
 }
 

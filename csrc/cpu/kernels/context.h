@@ -17,6 +17,7 @@ struct Context {
   char* workspace = nullptr;         // shared by the team, as large as the operation asked for
   void (*barrier)(void*) = nullptr;  // waits until the whole team has arrived
   void* team = nullptr;
+  bool has_bf16 = false;  // whether instructions of AVX512-BF16 may be used
 
   FNN_HD void sync() const {
     if (size > 1) barrier(team);

@@ -2,6 +2,7 @@
 // Dense layers: three matrix products, each with what belongs to it done while a block of the result
 // is in cache: bias and activation, activation derivative, bias gradient.
 #include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm_bf16.h"
 #include "cpu/kernels/simd.h"
 #include "cpu/kernels/simd_math.h"
 #include "cpu/kernels/table.h"
@@ -114,7 +115,8 @@ Product<T> product_of(const DenseForward& op, Epilogue<T>& e) {
   p.a = typed<T>(op.x.data);
   p.a_row = op.x.stride;
   p.b = typed<T>(op.w.data);
-  p.b_k = op.w.stride;
+  p.b_k = op.transposed ? 1 : op.w.stride;
+  p.b_col = op.transposed ? op.w.stride : 1;
   p.bias = typed<T>(op.bias);
   // The sum is left where the caller wants it or else, until the activation, in y.
   const Matrix sum = op.z.data != nullptr ? op.z : op.y;
@@ -141,8 +143,8 @@ Product<T> product_of(const DenseBackwardInput& op, Epilogue<T>& e) {
   p.a = typed<T>(op.dz.data);
   p.a_row = op.dz.stride;
   p.b = typed<T>(op.w.data);
-  p.b_k = 1;
-  p.b_col = op.w.stride;
+  p.b_k = op.transposed ? op.w.stride : 1;
+  p.b_col = op.transposed ? 1 : op.w.stride;
   p.c = typed<T>(op.dx.data);
   p.c_row = op.dx.stride;
   p.accumulate = op.accumulate;
@@ -164,32 +166,67 @@ Product<T> product_of(const DenseBackwardInput& op, Epilogue<T>& e) {
 
 template <class T>
 Product<T> product_of(const DenseBackwardWeights& op, Epilogue<T>&) {
+  const ConstMatrix& left = op.transposed ? op.dz : op.x;
+  const ConstMatrix& right = op.transposed ? op.x : op.dz;
   Product<T> p;
-  p.m = op.in;
-  p.n = op.out;
+  p.m = op.transposed ? op.out : op.in;
+  p.n = op.transposed ? op.in : op.out;
   p.k = op.rows;
-  p.a = typed<T>(op.x.data);
+  p.a = typed<T>(left.data);
   p.a_row = 1;
-  p.a_k = op.x.stride;
-  p.b = typed<T>(op.dz.data);
-  p.b_k = op.dz.stride;
+  p.a_k = left.stride;
+  p.b = typed<T>(right.data);
+  p.b_k = right.stride;
   p.c = typed<T>(op.dw.data);
   p.c_row = op.dw.stride;
   p.accumulate = op.accumulate;
-  p.column_sums = typed<T>(op.dbias);
+  if (!op.transposed) p.column_sums = typed<T>(op.dbias);
   return p;
+}
+
+// The bias gradient where multiply() does not take it: it sums its right operand only.
+template <class T>
+void sum_columns(const DenseBackwardWeights& op, const Context& context) {
+  using W = Vec<T>;
+  constexpr int kSums = 4;  // in flight, because one addition waits for the last
+  constexpr Index kWidth = kSums * W::size;
+  T* sums = typed<T>(op.dbias);
+  const Range mine = cpu::share((op.out + kWidth - 1) / kWidth, context);
+  for (Index block = mine.begin; block < mine.end; ++block) {
+    const Index col = block * kWidth;
+    int lanes[kSums];
+    W total[kSums];
+    for (int u = 0; u < kSums; ++u) {
+      const Index left = op.out - col - u * W::size;
+      lanes[u] = left <= 0 ? 0 : left < W::size ? int(left) : W::size;
+      total[u] = op.accumulate ? W::load(sums + col + u * W::size, lanes[u]) : W(T(0));
+    }
+    const T* dz = typed<T>(op.dz.data) + col;
+    for (Index row = 0; row < op.rows; ++row, dz += op.dz.stride) {
+      for (int u = 0; u < kSums; ++u) total[u] = total[u] + W::load(dz + u * W::size, lanes[u]);
+    }
+    for (int u = 0; u < kSums; ++u) total[u].store(sums + col + u * W::size, lanes[u]);
+  }
 }
 
 template <class T, class Op>
 void run_product(const Op& op, const Context& context) {
   Epilogue<T> epilogue;
-  multiply(product_of<T>(op, epilogue), context);
+  const Product<T> product = product_of<T>(op, epilogue);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (op.bfloat16) return multiply_bf16(product, context);
+  }
+  multiply(product, context);
 }
 
 template <class T, class Op>
 Demand demand_product(const Op& op, int threads) {
   Epilogue<T> epilogue;
-  return multiply_demand(product_of<T>(op, epilogue), threads);
+  const Product<T> product = product_of<T>(op, epilogue);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (op.bfloat16) return multiply_bf16_demand(product, threads);
+  }
+  return multiply_demand(product, threads);
 }
 
 }  // namespace
@@ -197,10 +234,17 @@ Demand demand_product(const Op& op, int threads) {
 // clang-format off
 template <class T> void run(const DenseForward& op, const Context& c)         { run_product<T>(op, c); }
 template <class T> void run(const DenseBackwardInput& op, const Context& c)   { run_product<T>(op, c); }
-template <class T> void run(const DenseBackwardWeights& op, const Context& c) { run_product<T>(op, c); }
+template <class T> void run(const DenseBackwardWeights& op, const Context& c) {
+  const bool product = op.dw.data != nullptr;
+  if (product) run_product<T>(op, c);
+  if (op.dbias != nullptr && (op.transposed || !product)) sum_columns<T>(op, c);
+}
 template <class T> Demand demand(const DenseForward& op, int threads)         { return demand_product<T>(op, threads); }
 template <class T> Demand demand(const DenseBackwardInput& op, int threads)   { return demand_product<T>(op, threads); }
-template <class T> Demand demand(const DenseBackwardWeights& op, int threads) { return demand_product<T>(op, threads); }
+template <class T> Demand demand(const DenseBackwardWeights& op, int threads) {
+  if (op.dw.data == nullptr) return {0.02 * sizeof(T) * double(op.rows) * double(op.out), 0};
+  return demand_product<T>(op, threads);
+}
 
 template void run<float>(const DenseForward&, const Context&);
 template void run<double>(const DenseForward&, const Context&);

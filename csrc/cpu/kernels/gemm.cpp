@@ -10,152 +10,29 @@
 #include "cpu/kernels/gemm_dots.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
+#include "cpu/kernels/gemm_plan.h"
+#include "cpu/kernels/gemm_stream.h"
 
 namespace fusednn::FNN_ISA {
 namespace {
 
-constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
-constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
+// What is asked for while an item is computed: the next panel of b and the place where it will be
+// packed, and a part of the next block of a.
+struct Prefetch {
+  Ahead b, packed_b, a;
+  Index lines_of_a = 0;  // for each item
 
-// Long enough that going through c once more per chunk costs little. A chunk of a panel of b streams
-// from the second-level cache on processors with AVX-512 and fits into the first elsewhere.
-constexpr Index kChunk = vector_bytes == 64 ? 512 : 384;
-constexpr Index kBlockBytes =
-    256 << 10;  // of a; the second-level cache also has b and c passing through
-constexpr Index kNearBytes = 1 << 20;  // of c: no more stays in a second-level cache
-constexpr Index kLittleDepth = 8;
-// A panel of b that need not be packed is, where so many tiles read it. Fewer, where each of its rows
-// lies in another page of memory: the caches then hold little of the panel.
-constexpr Index kReuse = 40, kReuseFar = 8;
-constexpr Index kPage = 4096;
-constexpr Index kMaxBlockRows = 144;
-constexpr Index kMaxBlockTiles = kMaxBlockRows / kTileRows;
-constexpr Index kPackedBytesA = 4 << 20;  // together they fit into a third-level cache
-constexpr Index kPackedBytesB = 8 << 20;
-constexpr Index kStackBytes = 16 << 10;  // a panel of b this small is packed on the stack
-constexpr Index kAlign = 64;
-
-// Sums over a long k with few elements of c are cut into parts that threads compute side by side.
-constexpr Index kPartChunks = 2;
-constexpr Index kMaxParts = 16;
-constexpr Index kFewTiles = 8;
-
-// [0, total) in `pieces` parts that differ by at most one.
-struct Split {
-  Index pieces, size, rest;
-  // One piece is common in small products, where a division counts.
-  Split(Index total, Index n)
-      : pieces(n), size(n == 1 ? total : total / n), rest(total - n * size) {}
-  Index begin(Index i) const { return i * size + smaller(i, rest); }
-  Index length(Index i) const { return size + (i < rest ? 1 : 0); }
-};
-
-enum class PackB {
-  never,
-  by_item,  // each item for itself: no other item of the slab reads this panel
-  at_once,  // by the whole team, before the items
-};
-
-// How a product is cut. Follows from its shape and strides alone.
-template <class T>
-struct Plan {
-  Split rows;         // into tiles
-  Split blocks;       // of tiles
-  Split chunks;       // of k
-  Index slab_chunks;  // chunks that a round of packing covers
-  Index width;        // columns of a panel
-  Index panels;
-  Index round_blocks;  // blocks that are packed at a time
-  Index round_panels;
-  bool pack_a;
-  PackB pack_b;
-  Index parts;  // of k, computed apart
-
-  explicit Plan(const Product<T>& p)
-      : rows(p.m, ceil_div(p.m, kTileRows)),
-        blocks(rows.pieces, 1),
-        chunks(p.k, larger(1, ceil_div(p.k, kChunk))),
-        slab_chunks(1),
-        width(widest_tile(p.m) * Vec<T>::size),
-        panels(ceil_div(p.n, width)),
-        round_blocks(1),
-        round_panels(panels),
-        pack_a(false),
-        pack_b(PackB::never),
-        parts(1) {
-    // Without c to add to, finish needs complete sums.
-    if (p.finish != nullptr && p.accumulate) slab_chunks = chunks.pieces;
-    // Only where k counts the rows of a batch, which is what makes it long: a row of c must not
-    // depend on how many others there are.
-    if (p.a_row == 1 && !p.finish && chunks.pieces >= 2 * kPartChunks &&
-        rows.pieces * panels <= kFewTiles) {
-      parts = smaller(kMaxParts, chunks.pieces / kPartChunks);
-    }
-
-    const Index slab = slab_depth();
-    const Index work = p.m * p.n * p.k;
-    Index block_tiles = kBlockBytes / (slab * Index(sizeof(T)) * kTileRows + 1);
-    block_tiles = smaller(larger(block_tiles, 2), kMaxBlockTiles);
-    // Enough items for many threads, but only where they have something to do.
-    while (work > (1 << 20) && block_tiles > 3 &&
-           ceil_div(rows.pieces, block_tiles) * panels < 32) {
-      block_tiles /= 2;
-    }
-    // Hardly more than writing c: then along its rows, which is the order in memory.
-    if (p.k <= kLittleDepth && p.b_col == 1) block_tiles = 1;
-    blocks = Split(rows.pieces, ceil_div(rows.pieces, block_tiles));
-    round_blocks = blocks.pieces;
-    if (parts > 1 || work == 0) {
-      pack_b = must_pack(p) ? PackB::by_item : PackB::never;
-      return;
-    }
-
-    const Index bytes_b = p.k * p.n * Index(sizeof(T));
-    const bool many_rows = rows.pieces >= (p.b_k * Index(sizeof(T)) < kPage ? kReuse : kReuseFar);
-    if (must_pack(p) || (many_rows && bytes_b > (kChunk * width * Index(sizeof(T))))) {
-      pack_b = blocks.pieces > 1 ? PackB::at_once : PackB::by_item;
-    }
-    pack_a = panels >= 4 && work > (1 << 20) && rows.pieces > 1;
-    if (pack_a) {
-      const Index block_bytes = slab * blocks_rows() * Index(sizeof(T));
-      round_blocks = smaller(blocks.pieces, larger(1, kPackedBytesA / (block_bytes + 1)));
-    }
-    if (pack_b == PackB::at_once) {
-      const Index panel_bytes = slab * width * Index(sizeof(T));
-      round_panels = smaller(panels, larger(1, kPackedBytesB / (panel_bytes + 1)));
-    }
+  // The first tile takes a, the others share b.
+  template <class T>
+  void give(Tile<T>& tile, bool first, Index tiles) {
+    const bool takes_a = first && tiles > 1;
+    tile.ahead = takes_a ? &a : b.count > 0 ? &b : &packed_b;
+    if (first) lines_of_b_ = (b.count + packed_b.count) / larger(1, tiles - 1) + 1;
+    tile.ahead_lines = takes_a ? lines_of_a : lines_of_b_;
   }
 
-  static bool must_pack(const Product<T>& p) {
-    return p.b_col != 1 || (!kPartialLoadsAreFree && p.n % Vec<T>::size != 0);
-  }
-  Index slab_depth() const { return slab_chunks * (chunks.size + 1); }
-  Index blocks_rows() const { return (blocks.size + 1) * (rows.size + 1); }
-  Index row(Index tile) const { return rows.begin(tile); }
-  bool panel_on_stack() const { return slab_depth() * width * Index(sizeof(T)) <= kStackBytes; }
-
-  // A thread that has whole blocks to itself packs each when it comes to it, so that the block is read
-  // from the second-level cache and nobody waits. Where there are more threads than blocks, the team
-  // packs them together.
-  bool packs_own_blocks(Index threads) const { return pack_a && threads <= blocks.pieces; }
-
-  // The layout of the workspace, in elements.
-  static Index aligned(Index n) {
-    constexpr Index step = kAlign / sizeof(T);
-    return ceil_div(n, step) * step;
-  }
-  Index packed_block() const { return aligned(blocks_rows() * slab_depth()); }
-  Index packed_a(Index threads) const {
-    return !pack_a ? 0 : (packs_own_blocks(threads) ? threads : round_blocks) * packed_block();
-  }
-  Index packed_panel() const { return aligned(slab_depth() * width); }
-  Index packed_b(Index threads) const {
-    if (pack_b == PackB::at_once) return round_panels * packed_panel();
-    return pack_b == PackB::by_item && !panel_on_stack() ? threads * packed_panel() : 0;
-  }
-  Index part_size(const Product<T>& p) const { return aligned((p.m + 1) * p.n); }
-  Index partial(const Product<T>& p) const { return parts > 1 ? parts * part_size(p) : 0; }
+ private:
+  Index lines_of_b_ = 0;  // for each tile
 };
 
 // What an item reads and where it is.
@@ -167,6 +44,7 @@ struct Item {
   const T* packed_a;  // of the block, or null
   T* c;               // of the whole product
   T* column_sums;
+  Prefetch* ahead;  // null: everything is near
 };
 
 template <class T>
@@ -227,6 +105,7 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
     }
     for (Index t = first_tile; t < end_tile; ++t) {
       const Index row = plan.row(t);
+      if (item.ahead != nullptr) item.ahead->give(tile, t == first_tile, end_tile - first_tile);
       const Index height = plan.rows.length(t);
       if (item.packed_a != nullptr) {
         tile.a = item.packed_a + (row - block_row) * slab + (k - k0) * height;
@@ -310,93 +189,196 @@ void pack_tiles(const Product<T>& p, const Plan<T>& plan, Range tiles, Index k0,
   }
 }
 
-// One panel after the other, each packed into a buffer of this thread if it must be.
+// The lines of rows x cols elements, where rows lie `stride` apart.
 template <class T>
-void run_item(const Product<T>& p, const Plan<T>& plan, Item<T>& item, T* buffer) {
-  const Index k0 = plan.chunks.begin(item.first_chunk);
-  if (plan.pack_b == PackB::by_item) {
-    const Index depth = plan.chunks.begin(item.end_chunk) - k0;
-    pack_panel(p, plan, item.panel, k0, depth, buffer);
-    item.b = {buffer, plan.width};
-  } else if (plan.pack_b == PackB::never) {
-    item.b = {p.b + k0 * p.b_k + item.panel * plan.width, p.b_k};
-  }
-  compute_item(p, plan, item);
+Ahead lines_of(const T* data, Index stride, Index rows, Index cols) {
+  Ahead ahead;
+  if (rows <= 0 || cols <= 0) return ahead;
+  const Index offset = Index(reinterpret_cast<uintptr_t>(data) % kLine);
+  ahead.at = reinterpret_cast<const char*>(data) - offset;
+  ahead.lines = (offset + cols * Index(sizeof(T)) + kLine - 1) / kLine;
+  ahead.left = ahead.lines;
+  ahead.jump = stride * Index(sizeof(T)) - ahead.lines * kLine;
+  ahead.count = rows * ahead.lines;
+  return ahead;
 }
 
-// The product over some chunks of k, with whatever packing the plan asks for.
+// The product over some chunks of k, with whatever packing the plan asks for: what one thread of the
+// team does.
 template <class T>
-void run_slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Context& context,
-              T* own_panel) {
-  T* packed_a = reinterpret_cast<T*>(context.workspace);
-  T* packed_b = packed_a + plan.packed_a(context.size);
-  const bool own_blocks = plan.packs_own_blocks(context.size);
-  if (own_blocks) packed_a += context.rank * plan.packed_block();
-  const bool share_a = plan.pack_a && !own_blocks;
-  const bool share_b = plan.pack_b == PackB::at_once;
-  const Index round_blocks = own_blocks ? plan.blocks.pieces : plan.round_blocks;
-  const Index k0 = plan.chunks.begin(chunks.begin);
-  const Index depth = plan.chunks.begin(chunks.end) - k0;
+class Slab {
+ public:
+  Slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Context& context, T* own_panel)
+      : p_(p),
+        plan_(plan),
+        context_(context),
+        chunks_(chunks),
+        k0_(plan.chunks.begin(chunks.begin)),
+        depth_(plan.chunks.begin(chunks.end) - k0_),
+        packed_a_(reinterpret_cast<T*>(context.workspace)),
+        packed_b_(packed_a_ + plan.packed_a(context.size)),
+        own_panel_(own_panel),
+        own_blocks_(plan.packs_own_blocks(context.size)),
+        share_a_(plan.pack_a && !own_blocks_),
+        share_b_(plan.pack_b == PackB::at_once) {
+    if (own_blocks_) packed_a_ += context.rank * plan.packed_block();
+  }
 
-  for (Index panel0 = 0; panel0 < plan.panels; panel0 += plan.round_panels) {
-    const Index panels = smaller(plan.round_panels, plan.panels - panel0);
-    if (share_b) {
-      const Range mine = cpu::share(panels, context);
-      pack_panels(p, plan, {panel0 + mine.begin, panel0 + mine.end}, k0, depth,
-                  packed_b + mine.begin * plan.packed_panel());
-    }
-    for (Index block0 = 0; block0 < plan.blocks.pieces; block0 += round_blocks) {
-      const Index blocks = smaller(round_blocks, plan.blocks.pieces - block0);
-      const Index row0 = plan.row(plan.blocks.begin(block0));
-      if (share_a) {
-        const Index tile0 = plan.blocks.begin(block0);
-        const Range mine = cpu::share(plan.blocks.begin(block0 + blocks) - tile0, context);
-        const Range tiles{tile0 + mine.begin, tile0 + mine.end};
-        if (tiles.begin < tiles.end) {
-          pack_tiles(p, plan, tiles, k0, depth, packed_a + (plan.row(tiles.begin) - row0) * depth);
-        }
-      }
-      if (share_a || share_b) context.sync();
-
-      const Range mine = cpu::share(blocks * panels, context);
-      Index block = block0 + mine.begin / panels;
-      Index panel = mine.begin - (block - block0) * panels;
-      Index packed_block = -1;
-      for (Index i = mine.begin; i < mine.end; ++i) {
-        Item<T> item{block, panel0 + panel, chunks.begin, chunks.end, {}, nullptr, p.c, nullptr};
-        if (own_blocks) {
-          if (block != packed_block) {
-            const Index tile = plan.blocks.begin(block);
-            pack_tiles(p, plan, {tile, tile + plan.blocks.length(block)}, k0, depth, packed_a);
-            packed_block = block;
+  void run() {
+    const Index round_blocks = own_blocks_ ? plan_.blocks.pieces : plan_.round_blocks;
+    for (panel0_ = 0; panel0_ < plan_.panels; panel0_ += plan_.round_panels) {
+      panels_ = smaller(plan_.round_panels, plan_.panels - panel0_);
+      const Range own = share_b_ ? cpu::share(panels_, context_) : Range{0, 0};
+      for (block0_ = 0; block0_ < plan_.blocks.pieces; block0_ += round_blocks) {
+        const Index blocks = smaller(round_blocks, plan_.blocks.pieces - block0_);
+        mine_ = cpu::share(blocks * panels_, context_);
+        const Index whole = (mine_.begin + panels_ - 1) / panels_;
+        const bool at_first_use = share_b_ && own_blocks_ && (whole + 1) * panels_ <= mine_.end;
+        if (at_first_use) {
+          run_first_block(block0_ + whole, own);
+        } else {
+          if (share_a_) pack_round(blocks);
+          if (share_b_ && block0_ == 0) {
+            pack_panels(p_, plan_, {panel0_ + own.begin, panel0_ + own.end}, k0_, depth_,
+                        packed_b_ + own.begin * plan_.packed_panel());
           }
-          item.packed_a = packed_a;
-        } else if (share_a) {
-          item.packed_a = packed_a + (plan.row(plan.blocks.begin(block)) - row0) * depth;
+          if (share_a_ || share_b_) context_.sync();
         }
-        if (plan.pack_b == PackB::at_once) {
-          item.b = {packed_b + panel * plan.packed_panel(), plan.width};
-        }
-        if (p.column_sums != nullptr && block == 0) {
-          item.column_sums = p.column_sums + item.panel * plan.width;
-        }
-        run_item(p, plan, item, own_panel);
-        if (++panel == panels) {
-          panel = 0;
-          ++block;
-        }
+        run_items(at_first_use ? block0_ + whole : -1);
+        // Nobody may pack the next round over what another thread still reads.
+        if (share_a_ || share_b_) context_.sync();
       }
-      // Nobody may pack the next round over what another thread still reads.
-      if (share_a || share_b) context.sync();
     }
   }
-}
+
+ private:
+  void pack_round(Index blocks) {
+    const Index tile0 = plan_.blocks.begin(block0_);
+    const Range mine = cpu::share(plan_.blocks.begin(block0_ + blocks) - tile0, context_);
+    const Range tiles{tile0 + mine.begin, tile0 + mine.end};
+    if (tiles.begin >= tiles.end) return;
+    pack_tiles(p_, plan_, tiles, k0_, depth_,
+               packed_a_ + (plan_.row(tiles.begin) - plan_.row(tile0)) * depth_);
+  }
+
+  // The panels that this thread packs for the team are packed one by one, each just before its first
+  // use; those of the others come after them.
+  void run_first_block(Index block, Range own) {
+    begin_block(block);
+    Index panel = own.begin;
+    for (Index i = 0; i < panels_; ++i) {
+      if (i == own.end - own.begin) context_.sync();
+      T* packed = packed_b_ + panel * plan_.packed_panel();
+      if (i < own.end - own.begin) {
+        pack_panels(p_, plan_, {panel0_ + panel, panel0_ + panel + 1}, k0_, depth_, packed);
+      }
+      const Index next = panel + 1 < panels_ ? panel + 1 : 0;
+      const bool to_pack = i + 1 < own.end - own.begin;
+      if (plan_.far) {
+        ahead_.b = to_pack ? source_of_panel(next) : packed_lines(next);
+        ahead_.packed_b = to_pack ? packed_lines(next) : Ahead{};
+      }
+      run_item(block, panel);
+      panel = next;
+    }
+    if (own.end - own.begin == panels_) context_.sync();
+  }
+
+  // All items of this thread, but those of the block `done`.
+  void run_items(Index done) {
+    Index block = block0_ + mine_.begin / panels_;
+    Index panel = mine_.begin - (block - block0_) * panels_;
+    for (Index i = mine_.begin; i < mine_.end; ++i) {
+      if (block == done) {
+        i += panels_ - 1;
+        ++block;
+        continue;
+      }
+      if (own_blocks_ && block != packed_block_) begin_block(block);
+      const Index next = panel + 1 < panels_ ? panel + 1 : 0;
+      if (plan_.far) ahead_.b = share_b_ ? packed_lines(next) : source_of_panel(next);
+      run_item(block, panel);
+      if (++panel == panels_) {
+        panel = 0;
+        ++block;
+      }
+    }
+  }
+
+  void begin_block(Index block) {
+    const Index tile = plan_.blocks.begin(block);
+    pack_tiles(p_, plan_, {tile, tile + plan_.blocks.length(block)}, k0_, depth_, packed_a_);
+    packed_block_ = block;
+    if (!plan_.far || block + 1 == plan_.blocks.pieces) return;
+    ahead_.a = source_of_block(block + 1);
+    ahead_.lines_of_a = ahead_.a.count / panels_ + 1;
+  }
+
+  Ahead source_of_block(Index block) const {
+    const Index tile = plan_.blocks.begin(block);
+    const Index row = plan_.row(tile);
+    const Index rows = plan_.row(tile + plan_.blocks.length(block)) - row;
+    const T* a = p_.a + row * p_.a_row + k0_ * p_.a_k;
+    return p_.a_row == 1 ? lines_of(a, p_.a_k, depth_, rows) : lines_of(a, p_.a_row, rows, depth_);
+  }
+
+  Ahead source_of_panel(Index panel) const {
+    const Index col = (panel0_ + panel) * plan_.width;
+    const Index cols = smaller(plan_.width, p_.n - col);
+    const T* b = p_.b + k0_ * p_.b_k + col * p_.b_col;
+    return p_.b_col == 1 ? lines_of(b, p_.b_k, depth_, cols) : lines_of(b, p_.b_col, cols, depth_);
+  }
+
+  Ahead packed_lines(Index panel) const {
+    return lines_of(packed_b_ + panel * plan_.packed_panel(), plan_.width, 1, depth_ * plan_.width);
+  }
+
+  void run_item(Index block, Index panel) {
+    Item<T> item{block, panel0_ + panel, chunks_.begin, chunks_.end, {}, nullptr,
+                 p_.c,  nullptr,         nullptr};
+    if (own_blocks_) {
+      item.packed_a = packed_a_;
+    } else if (share_a_) {
+      const Index row0 = plan_.row(plan_.blocks.begin(block0_));
+      item.packed_a = packed_a_ + (plan_.row(plan_.blocks.begin(block)) - row0) * depth_;
+    }
+    if (plan_.pack_b == PackB::at_once) {
+      item.b = {packed_b_ + panel * plan_.packed_panel(), plan_.width};
+    } else if (plan_.pack_b == PackB::by_item) {
+      pack_panel(p_, plan_, item.panel, k0_, depth_, own_panel_);
+      item.b = {own_panel_, plan_.width};
+    } else {
+      item.b = {p_.b + k0_ * p_.b_k + item.panel * plan_.width, p_.b_k};
+    }
+    if (p_.column_sums != nullptr && block == 0) {
+      item.column_sums = p_.column_sums + item.panel * plan_.width;
+    }
+    item.ahead = plan_.far ? &ahead_ : nullptr;
+    compute_item(p_, plan_, item);
+  }
+
+  const Product<T>& p_;
+  const Plan<T>& plan_;
+  const Context& context_;
+  const Range chunks_;
+  const Index k0_, depth_;
+  T* packed_a_;
+  T* const packed_b_;
+  T* const own_panel_;
+  const bool own_blocks_, share_a_, share_b_;
+
+  Index panel0_ = 0, panels_ = 0;  // of this round
+  Index block0_ = 0;
+  Range mine_{0, 0};  // items
+  Index packed_block_ = -1;
+  Prefetch ahead_;
+};
 
 template <class T>
 void run_slabs(const Product<T>& p, const Plan<T>& plan, const Context& context, T* own_panel) {
   const Index chunks = plan.chunks.pieces;
   for (Index c = 0; c < chunks; c += plan.slab_chunks) {
-    run_slab(p, plan, {c, smaller(c + plan.slab_chunks, chunks)}, context, own_panel);
+    Slab<T>(p, plan, {c, smaller(c + plan.slab_chunks, chunks)}, context, own_panel).run();
   }
 }
 
@@ -450,6 +432,7 @@ void multiply(const Product<T>& p, const Context& context) {
   if (p.m <= 0 || p.n <= 0) return;
   if (is_column(p)) return multiply_column(p, context);
   if (has_few_rows(p)) return multiply_few_rows(p, context);
+  if (is_stream(p)) return multiply_stream(p, context);
   if (is_transposed_row(p)) {
     if (p.column_sums != nullptr && context.rank == context.size - 1) {
       sum_column(p.b, p.b_k, p.k, p.accumulate, p.column_sums);
@@ -475,13 +458,17 @@ Demand multiply_demand(const Product<T>& p, int threads) {
   if (p.m <= 0 || p.n <= 0) return {};
   if (is_transposed_row(p)) return multiply_demand(as_row(p), threads);
   const Plan<T> plan(p);
-  // About two thirds of what a core of each kind does at 4 GHz, in operations per nanosecond.
-  constexpr double speed = vector_bytes * (vector_bytes >= 32 ? 2.5 : 1.2) * 4 / sizeof(T) / 4;
-  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k);
+  // Operations per nanosecond that two FMA units reach at 4 GHz. What lanes of a last vector stay
+  // empty takes as long; dot products have none.
+  constexpr double speed = 13.5 * vector_bytes / sizeof(T);
+  constexpr Index lanes = Vec<T>::size;
+  const bool dots = is_column(p) || has_few_rows(p);
+  const Index columns = dots ? p.n : ceil_div(p.n, lanes) * lanes;
+  const double flops = 2.0 * double(p.m) * double(columns) * double(p.k);
   const double touched =
       double(p.m) * double(p.k) + double(p.k) * double(p.n) + 2 * double(p.m) * double(p.n);
   Demand demand;
-  demand.nanoseconds = 30 + flops / speed + touched * sizeof(T) / 50;
+  demand.nanoseconds = 40 + flops / speed + touched * sizeof(T) / 150;
   demand.workspace_bytes =
       sizeof(T) * size_t(plan.packed_a(threads) + plan.packed_b(threads) + plan.partial(p));
   return demand;

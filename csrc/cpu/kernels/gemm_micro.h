@@ -28,6 +28,10 @@ constexpr int kTileRows = 4;
 #endif
 constexpr int kTileVectors = 2;
 
+// Smaller tiles belong to small products.
+constexpr int kAheadRows = (kTileRows + 1) / 2;
+constexpr Index kLine = 64;
+
 // With few rows in all, wider tiles keep enough independent sums in flight to hide the latency of FMA.
 constexpr int kMaxTileVectors = kVectorRegisters / 4;
 constexpr int widest_tile(Index rows) {
@@ -38,6 +42,16 @@ constexpr int widest_tile(Index rows) {
 // Loading part of a vector is free with AVX-512 and slow elsewhere; there, b is packed with zeros
 // behind a last vector that is not full.
 constexpr bool kPartialLoadsAreFree = vector_bytes == 64;
+
+// Lines of memory that will be read soon: `count` of them, in rows of `lines` that lie side by side.
+// They are asked for while tiles are computed, one per step of k, which hides the way from memory.
+struct Ahead {
+  const char* at = nullptr;
+  Index count = 0;
+  Index lines = 0;  // in a row
+  Index left = 0;   // of this row
+  Index jump = 0;   // bytes from behind a row to the next
+};
 
 template <class T>
 struct Tile {
@@ -52,6 +66,8 @@ struct Tile {
   int lanes;      // in the last vector
   bool add;       // to what c holds
   bool far;       // c is far away: ask for it before it is needed
+  Ahead* ahead = nullptr;
+  Index ahead_lines = 0;  // to ask for in this tile
 
   // The commonest activation and its derivative are applied while the tile is in registers.
   bool relu = false;
@@ -82,7 +98,7 @@ void compute_tile(const Tile<T>& tile) {
       for (int v = 0; v < V; ++v) __builtin_prefetch(c + v * W::size, 1, 2);
     }
   }
-  for (Index k = tile.k; k > 0; --k) {
+  const auto step = [&]() __attribute__((always_inline)) {
     W bs[V];
 #pragma GCC unroll 16
     for (int v = 0; v < V - 1; ++v) bs[v] = W::load(b + v * W::size);
@@ -100,7 +116,32 @@ void compute_tile(const Tile<T>& tile) {
     }
     a += AdjacentRows ? a_stride : 1;
     b += b_stride;
+  };
+  Index k = tile.k;
+  if constexpr (R >= kAheadRows) {
+    Ahead* const ahead = tile.ahead;
+    if (ahead != nullptr) {
+      Index steps = tile.ahead_lines < ahead->count ? tile.ahead_lines : ahead->count;
+      if (steps > k) steps = k;
+      ahead->count -= steps;
+      k -= steps;
+      const char* at = ahead->at;
+      Index left = ahead->left;
+      const Index lines = ahead->lines, jump = ahead->jump;
+      for (; steps > 0; --steps) {
+        __builtin_prefetch(at, 0, 2);
+        at += kLine;
+        // Without a branch, which would be mispredicted at the end of every row.
+        const bool next = --left == 0;
+        at += next ? jump : 0;
+        left = next ? lines : left;
+        step();
+      }
+      ahead->at = at;
+      ahead->left = left;
+    }
   }
+  for (; k > 0; --k) step();
 
   if (tile.add) {
 #pragma GCC unroll 16

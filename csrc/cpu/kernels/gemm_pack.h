@@ -36,11 +36,13 @@ struct Source {
 };
 
 // dst[j * dst_stride + i] = src(i, j). Up to the next multiple of the vector size, rows that do not
-// exist give zeros where `pad` is set; without it, nothing is written behind `rows` elements.
+// exist give zeros where `pad` is set. Without it, nothing is written behind the last of all elements;
+// behind the others it may be, as whole vectors are stored faster, and the next ones follow.
 template <class T>
 FNN_HD void pack_transposed(Source<T> src, Index rows, Index cols, T* dst, Index dst_stride,
                             bool pad) {
   using W = Vec<T>;
+  const Index spill = (W::size - 1) / dst_stride;  // columns that a vector may reach into
   for (Index i = 0; i < rows; i += W::size) {
     const int height = rows - i < W::size ? static_cast<int>(rows - i) : W::size;
     for (Index j = 0; j < cols; j += W::size) {
@@ -58,7 +60,9 @@ FNN_HD void pack_transposed(Source<T> src, Index rows, Index cols, T* dst, Index
         }
       }
       transpose_from<W::size / 2>(square);
-      if (width == W::size && (pad || height == W::size)) {
+      const bool whole =
+          pad || height == W::size || (rows < W::size && j + W::size + spill <= cols);
+      if (width == W::size && whole) {
 #pragma GCC unroll 16
         for (int c = 0; c < W::size; ++c) square[c].store(to + c * dst_stride);
       } else {
@@ -72,18 +76,32 @@ FNN_HD void pack_transposed(Source<T> src, Index rows, Index cols, T* dst, Index
   }
 }
 
-// dst[i * dst_stride + j] = src(i, j), with zeros up to the next multiple of the vector size if `pad`.
+// dst[i * dst_stride + j] = src(i, j), with zeros up to the next multiple of the vector size if `pad`;
+// otherwise as above.
 template <class T>
 FNN_HD void pack_straight(Source<T> src, Index rows, Index cols, T* dst, Index dst_stride,
                           bool pad) {
   using W = Vec<T>;
   const Index full = cols / W::size * W::size;
   const int rest = static_cast<int>(cols - full);
-  for (Index i = 0; i < rows; ++i) {
+  const Index spill =
+      (W::size - rest + dst_stride - 1) / dst_stride;  // rows a vector may reach into
+  const Index whole = rest == 0 ? 0 : pad ? rows : rows - spill;
+  const auto copy = [&](Index i, auto store_rest) __attribute__((always_inline)) {
     const T* from = src.data + i * src.stride;
     T* to = dst + i * dst_stride;
     for (Index j = 0; j < full; j += W::size) W::load(from + j).store(to + j);
-    if (rest > 0) W::load(from + full, rest).store(to + full, pad ? W::size : rest);
+    store_rest(from + full, to + full);
+  };
+  Index i = 0;
+  for (; i < whole; ++i) {
+    copy(i, [&](const T* from, T* to)
+                __attribute__((always_inline)) { W(native::load_partial(from, rest)).store(to); });
+  }
+  for (; i < rows; ++i) {
+    copy(i, [&](const T* from, T* to) __attribute__((always_inline)) {
+      if (rest > 0) W::load(from, rest).store(to, rest);
+    });
   }
 }
 

@@ -30,6 +30,19 @@ FNN_HD void for_lanes(Index begin, Index end, Body body) {
   if (i < end) body(i, int(end - i));
 }
 
+// combine(..., f(j, lanes)) along [0, n), in four strands so that one need not wait for the last.
+template <class V, class F, class Combine>
+FNN_HD V over_row(Index n, V start, F f, Combine combine) {
+  V strand[4] = {start, start, start, start};
+  Index j = 0;
+  for (; j + 4 * V::size <= n; j += 4 * V::size) {
+    for (int k = 0; k < 4; ++k) strand[k] = combine(strand[k], f(j + k * V::size, V::size));
+  }
+  for_lanes<V>(j, n,
+               [&](Index i, int lanes) FNN_INLINE { strand[0] = combine(strand[0], f(i, lanes)); });
+  return combine(combine(strand[0], strand[1]), combine(strand[2], strand[3]));
+}
+
 // v in the first lanes, `other` in the rest.
 template <class V>
 FNN_HD V first(int lanes, V v, V other) {

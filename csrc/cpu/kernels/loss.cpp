@@ -3,9 +3,8 @@
 //
 // A row of weight 0, or whose label is ignored, counts for nothing: its value and gradient are 0 even
 // where the loss itself is infinite or NaN. The gradient may take the place of x: within a row an
-// element is read before it is written. Class numbers are compared as lanes, exact below 2^24 columns
-// in float32.
-#include "cpu/kernels/loops.h"
+// element is read before it is written.
+#include "cpu/kernels/row_lanes.h"
 #include "cpu/kernels/simd_math.h"
 #include "cpu/kernels/table.h"
 #include "rules/losses.h"
@@ -98,77 +97,74 @@ void pointwise(const Loss& op, const Context& context) {
 
 // ---- rowwise ---------------------------------------------------------------------------------
 
-// The lanes a row is compared with, from dense targets or from the number of a class.
+// The lanes a row is compared with, from dense targets or from the number of a class: then only one
+// vector of the row is not the same everywhere.
 template <class V, class Rule>
 struct TargetRow {
   using T = typename V::Scalar;
   const T* dense;
-  V label;
+  Index label;
   const T* class_weight;
-  V per_class;
+  V per_class, no_class;
   const V* parameters;
 
   FNN_HD TargetRow(const Loss& op, Index row, const V* a)
       : dense(op.target.labels == nullptr ? row_of<T>(op.target.dense, row) : nullptr),
-        label(op.target.labels == nullptr ? 0 : double(op.target.labels[row])),
+        label(op.target.labels == nullptr ? 0 : op.target.labels[row]),
         class_weight(Rule::weighs_classes ? static_cast<const T*>(op.class_weight) : nullptr),
         per_class(1 / double(op.cols)),
+        no_class(Rule::target(V(0), per_class, a)),
         parameters(a) {}
 
   FNN_HD V load(Index j, int lanes) const {
-    const V t = dense != nullptr ? V::load(dense + j, lanes)
-                                 : select(iota<V>() + V(double(j)) == label, V(1), V(0));
-    const V target = Rule::target(t, per_class, parameters);
+    V target = no_class;
+    if (dense != nullptr) {
+      target = Rule::target(V::load(dense + j, lanes), per_class, parameters);
+    } else if (label >= j && label < j + V::size) {
+      const V one_hot = select(iota<V>() == V(double(label - j)), V(1), V(0));
+      target = Rule::target(one_hot, per_class, parameters);
+    }
     return class_weight != nullptr ? target * V::load(class_weight + j, lanes) : target;
   }
 };
 
-template <class V, class T>
-V greatest_of(const T* x, Index cols) {
-  const V lowest(-kInfinity);
-  V greatest = lowest;
-  for_lanes<V>(0, cols, [&](Index j, int lanes) FNN_INLINE {
-    greatest = max(first(lanes, V::load(x + j, lanes), lowest), greatest);
-  });
-  return V(max_of(greatest));
-}
-
-// One number per row of a block, so that logarithms and divisions are taken for a vector of rows.
-template <class V>
-struct RowLanes {
-  typename V::Scalar lane[V::size] = {};
-  FNN_HD V load() const { return V::load(lane); }
-  FNN_HD void store(V v) { v.store(lane); }
-};
-
-// Up to V::size rows.
 template <class T, class Rule>
 void rowwise_block(const Loss& op, Index begin, int rows) {
   using V = Vec<T>;
   const ParameterLanes<V> a(op.parameters);
-  RowLanes<V> weights, sums[rules::kRowSums], factors[rules::kRowFactors];
+  RowLanes<V> weights, greatest;
+  for (int r = 0; r < rows; ++r) weights.lane[r] = weight_of<T>(op, begin + r);
+  if constexpr (Rule::needs_max) {
+    V parts[V::size] = {};
+    for (int r = 0; r < rows; ++r)
+      parts[r] = greatest_lanes<V>(row_of<T>(op.x, begin + r), op.cols);
+    greatest = RowLanes<V>(max_rows(parts));
+  }
 
+  const bool wants_gradient = op.gradient.data != nullptr;
+  KeptRows<V> kept(op.gradient, begin, op.cols);
+  V parts[rules::kRowSums][V::size] = {};
   for (int r = 0; r < rows; ++r) {
-    weights.lane[r] = weight_of<T>(op, begin + r);
     if (weights.lane[r] == 0) continue;
     const T* x = row_of<T>(op.x, begin + r);
-    T* kept = gradient_of<T>(op, begin + r);
     const TargetRow<V, Rule> target(op, begin + r, a.list);
-    const V m = Rule::needs_max ? greatest_of<V>(x, op.cols) : V(0);
+    const V m = greatest[r];
     V total[rules::kRowSums] = {V(0), V(0), V(0)};
     for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
       const auto terms = Rule::terms(V::load(x + j, lanes), target.load(j, lanes), m);
       for (int k = 0; k < rules::kRowSums; ++k) total[k] += first(lanes, terms.sums[k], V(0));
-      if (kept != nullptr) terms.kept.store(kept + j, lanes);
+      if (wants_gradient) kept.store(terms.kept, r, j, lanes);
     });
-    for (int k = 0; k < rules::kRowSums; ++k) sums[k].lane[r] = sum(total[k]);
+    for (int k = 0; k < rules::kRowSums; ++k) parts[k][r] = total[k];
   }
 
-  const rules::RowLoss<V> loss = Rule::prepare({sums[0].load(), sums[1].load(), sums[2].load()});
+  const rules::RowLoss<V> loss =
+      Rule::prepare({sum_rows(parts[0]), sum_rows(parts[1]), sum_rows(parts[2])});
   rules::times_if(weights.load(), loss.value).store(static_cast<T*>(op.values) + begin, rows);
-  if (op.gradient.data == nullptr) return;
+  if (!wants_gradient) return;
 
-  for (int k = 0; k < rules::kRowFactors; ++k) factors[k].store(loss.factors[k]);
+  const RowLanes<V> factors[rules::kRowFactors] = {RowLanes<V>(loss.factors[0]),
+                                                   RowLanes<V>(loss.factors[1])};
   const double scale = scale_of(op);
   for (int r = 0; r < rows; ++r) {
     T* gradient = gradient_of<T>(op, begin + r);
@@ -177,24 +173,20 @@ void rowwise_block(const Loss& op, Index begin, int rows) {
       continue;
     }
     const TargetRow<V, Rule> target(op, begin + r, a.list);
-    const V row_factors[rules::kRowFactors] = {V(factors[0].lane[r]), V(factors[1].lane[r])};
+    const V row_factors[rules::kRowFactors] = {factors[0][r], factors[1][r]};
     const V weight(weights.lane[r] * scale);
     for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
-      const V kept = V::load(gradient + j, lanes);
-      (weight * Rule::gradient(kept, target.load(j, lanes), row_factors))
-          .store(gradient + j, lanes);
+      const V slope = Rule::gradient(kept.load(r, j, lanes), target.load(j, lanes), row_factors);
+      (weight * slope).store(gradient + j, lanes);
     });
   }
 }
 
-// A row's result does not depend on its block, so threads may cut the rows anywhere.
 template <class T, class Rule>
 void rowwise(const Loss& op, const Context& context) {
-  const cpu::Range mine = cpu::share(op.rows, context);
-  for (Index row = mine.begin; row < mine.end; row += Vec<T>::size) {
-    const Index left = mine.end - row;
-    rowwise_block<T, Rule>(op, row, int(left < Vec<T>::size ? left : Vec<T>::size));
-  }
+  for_row_blocks<Vec<T>>(op.rows, op.cols, context, [&](Index begin, int rows) FNN_INLINE {
+    rowwise_block<T, Rule>(op, begin, rows);
+  });
 }
 
 template <class T, class... Pointwise, class... Rowwise>

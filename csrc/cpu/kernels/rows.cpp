@@ -56,7 +56,7 @@ void run(const GatherRows& op, const Context& context) {
 
 template <class T>
 Demand demand(const GatherRows& op, int) {
-  return {double(op.rows) * (20 + 0.05 * double(op.row_bytes)), 0};
+  return {double(op.rows) * (3 + 0.05 * double(op.row_bytes)), 0};
 }
 
 template <class T>

@@ -1,86 +1,95 @@
 // SPDX-License-Identifier: Apache-2.0
 // Softmax and log-softmax over the columns of each row, with the greatest element taken off first so
 // that nothing overflows. Columns at -infinity get probability 0; a row of nothing else is NaN.
-#include "cpu/kernels/loops.h"
+#include "cpu/kernels/row_lanes.h"
 #include "cpu/kernels/simd_math.h"
 #include "cpu/kernels/table.h"
 
 namespace fusednn::FNN_ISA {
 namespace {
 
-// y = exp(x - m) / S with S = sum exp(x - m). y may be x: an element is read before it is written.
-template <class V, class T>
-void softmax_row(const T* x, T* y, Index cols, V m) {
-  V total(0);
-  for_lanes<V>(0, cols, [&](Index j, int lanes) FNN_INLINE {
-    const V e = exp(V::load(x + j, lanes) - m);
-    e.store(y + j, lanes);
-    total += first(lanes, e, V(0));
-  });
-  const V inverse = V(1) / V(sum(total));
-  for_lanes<V>(0, cols, [&](Index j, int lanes) FNN_INLINE {
-    (V::load(y + j, lanes) * inverse).store(y + j, lanes);
-  });
+// y = exp(x - m) / S or (x - m) - log S, with S = sum exp(x - m). y may be x: an element is read
+// before it is written.
+template <class T>
+void forward_block(const SoftmaxForward& op, Index begin, int rows) {
+  using V = Vec<T>;
+  V parts[V::size] = {};
+  for (int r = 0; r < rows; ++r) parts[r] = greatest_lanes<V>(row_of<T>(op.x, begin + r), op.cols);
+  const RowLanes<V> greatest(max_rows(parts));
+
+  KeptRows<V> kept(op.y, begin, op.cols);
+  for (int r = 0; r < rows; ++r) {
+    const T* x = row_of<T>(op.x, begin + r);
+    const V m = greatest[r];
+    V total(0);
+    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
+      const V e = exp(V::load(x + j, lanes) - m);
+      if (!op.log) kept.store(e, r, j, lanes);
+      total += first(lanes, e, V(0));
+    });
+    parts[r] = total;
+  }
+  const V total = sum_rows(parts);
+  const RowLanes<V> last(op.log ? log(total) : V(1) / total);
+
+  for (int r = 0; r < rows; ++r) {
+    const T* x = row_of<T>(op.x, begin + r);
+    T* y = row_of<T>(op.y, begin + r);
+    const V m = greatest[r], l = last[r];
+    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
+      const V result = op.log ? V::load(x + j, lanes) - m - l : kept.load(r, j, lanes) * l;
+      result.store(y + j, lanes);
+    });
+  }
 }
 
-// y = (x - m) - log S.
-template <class V, class T>
-void log_softmax_row(const T* x, T* y, Index cols, V m) {
-  V total(0);
-  for_lanes<V>(0, cols, [&](Index j, int lanes) FNN_INLINE {
-    total += first(lanes, exp(V::load(x + j, lanes) - m), V(0));
-  });
-  const V log_sum = log(V(sum(total)));
-  for_lanes<V>(0, cols, [&](Index j, int lanes) FNN_INLINE {
-    (V::load(x + j, lanes) - m - log_sum).store(y + j, lanes);
-  });
+// dx = y (dy - sum y dy), or dx = dy - exp(y) sum dy for the logarithm.
+template <class T>
+void backward_block(const SoftmaxBackward& op, Index begin, int rows) {
+  using V = Vec<T>;
+  V parts[V::size] = {};
+  for (int r = 0; r < rows; ++r) {
+    const T* y = row_of<T>(op.y, begin + r);
+    const T* dy = row_of<T>(op.dy, begin + r);
+    // Lanes beyond the end are loaded as zeros and add nothing.
+    parts[r] = over_row<V>(
+        op.cols, V(0),
+        [&](Index j, int lanes) FNN_INLINE {
+          const V g = V::load(dy + j, lanes);
+          return op.log ? g : V::load(y + j, lanes) * g;
+        },
+        [](V a, V b) FNN_INLINE { return a + b; });
+  }
+  const RowLanes<V> totals(sum_rows(parts));
+  for (int r = 0; r < rows; ++r) {
+    const T* y = row_of<T>(op.y, begin + r);
+    const T* dy = row_of<T>(op.dy, begin + r);
+    T* dx = row_of<T>(op.dx, begin + r);
+    const V total = totals[r];
+    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
+      const V g = V::load(dy + j, lanes);
+      const V p = V::load(y + j, lanes);
+      V result = op.log ? fma(-exp(p), total, g) : p * (g - total);
+      if (op.accumulate) result += V::load(dx + j, lanes);
+      result.store(dx + j, lanes);
+    });
+  }
 }
 
 }  // namespace
 
 template <class T>
 void run(const SoftmaxForward& op, const Context& context) {
-  using V = Vec<T>;
-  const cpu::Range mine = cpu::share(op.rows, context);
-  for (Index row = mine.begin; row < mine.end; ++row) {
-    const T* x = row_of<T>(op.x, row);
-    T* y = row_of<T>(op.y, row);
-    V greatest(-kInfinity);
-    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
-      greatest = max(first(lanes, V::load(x + j, lanes), V(-kInfinity)), greatest);
-    });
-    const V m(max_of(greatest));
-    if (op.log) {
-      log_softmax_row(x, y, op.cols, m);
-    } else {
-      softmax_row(x, y, op.cols, m);
-    }
-  }
+  for_row_blocks<Vec<T>>(op.rows, op.cols, context, [&](Index begin, int rows) FNN_INLINE {
+    forward_block<T>(op, begin, rows);
+  });
 }
 
-// dx = y (dy - sum y dy), or dx = dy - exp(y) sum dy for the logarithm.
 template <class T>
 void run(const SoftmaxBackward& op, const Context& context) {
-  using V = Vec<T>;
-  const cpu::Range mine = cpu::share(op.rows, context);
-  for (Index row = mine.begin; row < mine.end; ++row) {
-    const T* y = row_of<T>(op.y, row);
-    const T* dy = row_of<T>(op.dy, row);
-    T* dx = row_of<T>(op.dx, row);
-    V total(0);  // lanes beyond the end are loaded as zeros and add nothing
-    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
-      const V g = V::load(dy + j, lanes);
-      total = op.log ? total + g : fma(V::load(y + j, lanes), g, total);
-    });
-    const V all(sum(total));
-    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
-      const V g = V::load(dy + j, lanes);
-      const V p = V::load(y + j, lanes);
-      V result = op.log ? fma(-exp(p), all, g) : p * (g - all);
-      if (op.accumulate) result += V::load(dx + j, lanes);
-      result.store(dx + j, lanes);
-    });
-  }
+  for_row_blocks<Vec<T>>(op.rows, op.cols, context, [&](Index begin, int rows) FNN_INLINE {
+    backward_block<T>(op, begin, rows);
+  });
 }
 
 template <class T>

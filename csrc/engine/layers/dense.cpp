@@ -50,6 +50,7 @@ class Dense final : public Layer {
     op.y = {r.output().data, units_};
     op.z = {r.pre_activation().data, units_};
     op.activation = r.activation();
+    op.bfloat16 = r.precision().bfloat16;
     op.rows = r.rows() * repeat_;
     op.in = in_;
     op.out = units_;
@@ -66,11 +67,12 @@ class Dense final : public Layer {
       op.dz = dz;
       op.dw = {dw, units_};
       op.dbias = use_bias_ ? r.gradient(1) : nullptr;
+      op.bfloat16 = r.precision().bfloat16;
       op.rows = rows;
       op.in = in_;
       op.out = units_;
       // Both products only read dz, and all that a layer touches is alive at the same time, apart.
-      r.record(op, target.has_value());
+      r.record_result(op, target.has_value());
     }
     if (target) {
       DenseBackwardInput op;
@@ -80,6 +82,7 @@ class Dense final : public Layer {
       op.saved = {target->saved.data, in_};
       op.activation = target->derivative;
       op.accumulate = target->accumulate;
+      op.bfloat16 = r.precision().bfloat16;
       op.rows = rows;
       op.in = in_;
       op.out = units_;

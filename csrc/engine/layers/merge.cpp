@@ -109,7 +109,7 @@ class Concatenate final : public Layer {
 
  private:
   static void* at(const Recorder& r, void* data, Index column) {
-    return static_cast<char*>(data) + column * static_cast<Index>(size_of(r.dtype()));
+    return static_cast<char*>(data) + column * static_cast<Index>(size_of(r.precision().dtype));
   }
   static size_t size_of(DType dtype) { return fusednn::size_of(dtype); }
   static Index size_of(const Shape& shape) { return engine::size_of(shape); }

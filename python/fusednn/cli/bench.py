@@ -2,8 +2,9 @@
 """Measure fusednn on this machine beside the limits of the machine and other libraries.
 
 Every answer is checked before it is timed; ours and the rivals' are timed in turns. Variables that
-tie a library to slower kernels are cleared first. The exit code is 0 when every case was right and
-conclusive, 1 when an answer was wrong, 3 when something was too noisy to conclude.
+tie a library to slower kernels are cleared first. Exit codes: 0, every case was right and
+conclusive; 1, an answer of ours was wrong; 2, the call cannot be carried out; 3, something was too
+noisy to conclude; 130, interrupted, with what was measured so far in the file. Goals do not count.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import fusednn
-from fusednn.bench import harness, report, rivals, session, suites
+from fusednn.bench import ceilings, harness, report, rivals, session, suites
 from fusednn.cli import UsageError
 
 SUMMARY = "measure speed beside the limits of the machine and other libraries"
 RIGHT, WRONG, NOISY = 0, 1, 3
+LEAST_GAIN = 0.75  # of the threads' number; less is worth a word
 
 
 def _threads(text: str) -> int:
@@ -29,6 +32,16 @@ def _threads(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return value
+
+
+def _suites(text: str) -> list[str]:
+    names = list(suites.SUITES) if text == "all" else text.split(",")
+    for name in names:
+        if name not in suites.SUITES:
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is unknown; choose from {', '.join(suites.SUITES)}, or all"
+            )
+    return names
 
 
 def _libraries(text: str) -> list[str] | None:
@@ -47,7 +60,11 @@ def _libraries(text: str) -> list[str] | None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of ``bench``."""
     parser.add_argument(
-        "--suite", choices=[*suites.SUITES, "all"], default="all", help="(default: all)"
+        "--suite",
+        type=_suites,
+        default="all",
+        metavar="LIST",
+        help=f"some of {', '.join(suites.SUITES)} (default: all)",
     )
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only cases whose name contains this"
@@ -60,7 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"some of {', '.join(rivals.LIBRARIES)}, or none (default: all that are installed)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them; needs matplotlib")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw them; x.png gives x-steps.png, x-growth.png, x-roofline.png; needs matplotlib",
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     parser.add_argument(
         "--threads",
@@ -85,7 +107,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _again(arguments: argparse.Namespace, environment: dict[str, str]) -> int:
     """Run the same command in a process with another environment."""
-    command = [sys.executable, "-m", "fusednn", "bench", "--suite", arguments.suite]
+    command = [sys.executable, "-m", "fusednn", "bench"]
+    command += ["--suite", ",".join(arguments.suite)]
     command += ["--only", arguments.only] if arguments.only else []
     if arguments.rivals is not None:
         command += ["--rivals", ",".join(arguments.rivals) or "none"]
@@ -111,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measure(arguments: argparse.Namespace) -> int:
     plan = session.Plan(
-        suites=suites.SUITES if arguments.suite == "all" else (arguments.suite,),
+        suites=arguments.suite,
         libraries=rivals.installed() if arguments.rivals is None else arguments.rivals,
         only=arguments.only,
         quick=arguments.quick,
@@ -121,22 +144,29 @@ def _measure(arguments: argparse.Namespace) -> int:
         for note in suites.notes(suite):
             print(note)
     if not cases:
-        raise UsageError(f"no case of suite {arguments.suite} has {arguments.only!r} in its name")
+        raise UsageError(f"no case that can run here has {arguments.only!r} in its name")
     document = session.begin(plan)
     print(f"{report.machine(document)}\n", flush=True)
+
+    def tell(record: dict[str, Any]) -> None:
+        place = f"{len(document['cases']):>{len(str(len(cases)))}}/{len(cases)}"
+        print(f"{place} {report.verdict(record)}", flush=True)
+
+    begin = time.monotonic()
     try:
-        session.run(plan, document, cases, lambda r: print(report.verdict(r), flush=True))
+        session.run(plan, document, cases, tell)
     finally:
         # What was measured before an interruption is kept.
         if document["cases"] and arguments.json is not None:
             session.save(document, arguments.json)
             print(f"numbers         {arguments.json}")
-    print(f"\n{report.tables(document)}")
+    print(f"\n{report.tables(document)}\n\n{report.goals(document)}")
+    print(f"{len(cases)} cases in {(time.monotonic() - begin) / 60:.1f} minutes")
     if arguments.plot is not None:
         from fusednn.bench import plot
 
-        plot.draw(document, arguments.plot)
-        print(f"picture         {arguments.plot}")
+        for path in plot.draw(document, arguments.plot):
+            print(f"picture         {path}")
     return _conclude(document)
 
 
@@ -145,6 +175,14 @@ def _conclude(document: dict[str, Any]) -> int:
     taken = max((each["taken_by_others"] or 0.0) for each in measured)
     if not harness.is_quiet(taken):
         print(f"Others took up to {100 * taken:.0f} % of the processors: measure again in peace.")
+    about = document["machine"]
+    gain = ceilings.gain(document["ceilings"], about["isa"], about["threads"])
+    if gain < LEAST_GAIN:
+        times = f"{gain * about['threads']:.1f} times"
+        print(
+            f"{about['threads']} threads compute {times} as much as one: they share a processor, "
+            "or did not all run. Floors are those of what there was."
+        )
     if document["quick"]:
         print("A quick run shows that it works; its numbers mean nothing.")
     if not all(record["checked"] for record in document["cases"]):

@@ -80,7 +80,12 @@ def _processor(findings: Findings) -> dict[str, Any]:
         "compiled": list(isas),
         "supported": [name for name in isas if isas[name]],
         "chosen": chosen,
+        "bfloat16": None if chosen is None else _bfloat16(),
     }
+
+
+def _bfloat16() -> str:
+    return "AVX512-BF16" if _core.uses_bf16() else "emulated, no faster than float32"
 
 
 def _threads(findings: Findings) -> dict[str, Any]:
@@ -197,6 +202,7 @@ def _processor_rows(report: dict[str, Any]) -> Rows:
         ("processor", cpu["name"]),
         ("instruction sets", ", ".join(sets)),
         ("chosen", cpu["chosen"] or "none"),
+        ("bfloat16", cpu["bfloat16"] or "none"),
         ("processors", ", ".join(counts)),
         ("threads", str(threads["used"] or "none")),
         *((name, value) for name, value in variables.items() if value is not None),

@@ -22,6 +22,7 @@ class DenseContext:
     has_bias: bool
     activation: str
     hyper: Mapping[str, float]
+    precision: str | None = None
 
 
 def dense_forward(
@@ -32,6 +33,7 @@ def dense_forward(
     *,
     out: Array | None = None,
     return_context: bool = False,
+    precision: str | None = None,
     **hyper: float,
 ) -> Any:
     """Return ``y = f(x @ w + b)``, bias and activation applied as the product is stored.
@@ -47,6 +49,10 @@ def dense_forward(
         Where y goes.
     return_context : bool
         Return also what `dense_backward` needs. The arrays must not change until then.
+    precision : {"float32", "float64", "bfloat16"}, optional
+        That of the product; by default that of the arrays. With "bfloat16" x and w are float32, are
+        rounded to bfloat16 (to nearest even; subnormal numbers to zero) as they are multiplied, and
+        summed in float32. So are the operands of `dense_backward`, but not those of db.
     **hyper : float
         Hyper-parameters of the activation.
 
@@ -62,10 +68,10 @@ def dense_forward(
     >>> ops.dense_forward([[1.0, 2.0]], [[1.0], [-1.0]], [0.5], "relu")
     array([[0.]])
     """
-    y, saved = _core.dense_forward(x, w, b, activation, hyper, return_context, out)
+    y, saved = _core.dense_forward(x, w, b, activation, hyper, return_context, out, precision)
     if not return_context:
         return y
-    return y, DenseContext(x, w, saved, b is not None, activation, hyper)
+    return y, DenseContext(x, w, saved, b is not None, activation, hyper, precision)
 
 
 def dense_backward(dy: Array, context: DenseContext) -> tuple[Array, Array, Array | None]:
@@ -100,5 +106,7 @@ def dense_backward(dy: Array, context: DenseContext) -> tuple[Array, Array, Arra
             f"{type(context).__name__}"
         )
     c = context
-    dx, dw, db = _core.dense_backward(dy, c.x, c.w, c.saved, c.activation, dict(c.hyper))
+    dx, dw, db = _core.dense_backward(
+        dy, c.x, c.w, c.saved, c.activation, dict(c.hyper), c.precision
+    )
     return dx, dw, db if c.has_bias else None

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arrays that an optimizer changes where they lie, and the gradients that come for them step by step.
+#pragma once
+
+#include <vector>
+
+#include "bindings/array.h"
+
+namespace fusednn::bindings {
+
+// The gradients of one step by address, null where there is none.
+struct Gradients {
+  std::vector<void*> addresses;
+  std::vector<py::object> owners;  // of memory that is not the caller's own array
+
+  Gradients take(const std::vector<size_t>& places) const;
+};
+
+class Parameters {
+ public:
+  // Writable arrays of floats without gaps, in any order of the axes; no two may share memory.
+  explicit Parameters(const py::list& given);
+
+  py::list arrays() const;  // the same memory, as NumPy sees it
+  std::vector<uintptr_t> addresses() const;
+  // Of the same shape and dtype, or None; copied where the elements lie in another order.
+  Gradients gradients(const py::list& given);
+
+ private:
+  struct Parameter {
+    View view;
+    py::array array;
+    void* checked = nullptr;  // the last gradient that was found to lie apart from all parameters
+  };
+
+  void* read(py::handle given, size_t i, std::vector<py::object>& owners) const;
+  void need_apart(const void* gradient, size_t i) const;
+
+  std::vector<Parameter> parameters_;
+  std::vector<size_t> by_address_;  // the parameters that are not empty, in order
+};
+
+}  // namespace fusednn::bindings

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/updater.h"
+
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "engine/registry.h"
+
+namespace fusednn::engine {
+
+Updater::Updater(const UpdaterSpec& spec)
+    : rule_(find_optimizer(spec.rule)),
+      convention_(find_convention(spec.convention)),
+      lr_(0),
+      dtype_(spec.dtype),
+      storage_(spec.storage),
+      backend_(find_backend("cpu")) {
+  info_ = &optimizers()[static_cast<size_t>(rule_)];
+  while (info_->parameters[lr_].name != "lr") ++lr_;
+}
+
+std::vector<double> Updater::initial_states(const OptimizerSpec& spec) const {
+  const std::vector<double> hyper = check(spec);
+  std::vector<double> values;
+  for (size_t slot = 0; slot < info_->states.size(); ++slot) {
+    values.push_back(info_->initial_state(hyper.data(), convention_, static_cast<int>(slot)));
+  }
+  return values;
+}
+
+void Updater::set_tensors(std::vector<UpdaterTensor> tensors) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  tensors_ = std::move(tensors);
+  selected_.clear();
+  active_.clear();
+  fresh_ = true;
+}
+
+void Updater::set_groups(std::vector<OptimizerSpec> specs) {
+  std::vector<Group> groups;
+  for (OptimizerSpec& spec : specs) {
+    if (spec.clip_norm > 0 || spec.global_clip_norm > 0) {
+      throw std::invalid_argument("groups: norms are limited by max_norm of step()");
+    }
+    std::vector<double> hyper = check(spec);
+    groups.push_back({std::move(spec), std::move(hyper)});
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  groups_ = std::move(groups);
+}
+
+// The tensors that have a gradient.
+void Updater::select(const std::vector<void*>& gradients) {
+  if (gradients.size() != tensors_.size()) {
+    throw std::invalid_argument("gradients: got " + std::to_string(gradients.size()) +
+                                ", expected " + std::to_string(tensors_.size()) +
+                                ", one per tensor");
+  }
+  size_t n = 0;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    if (gradients[i] == nullptr) continue;
+    if (n == selected_.size() || selected_[n] != i) {
+      selected_.resize(n);
+      active_.resize(n);
+      selected_.push_back(i);
+      active_.push_back(tensors_[i].memory);
+      fresh_ = true;
+    }
+    active_[n++].gradient = gradients[i];
+  }
+  fresh_ = fresh_ || n != selected_.size();
+  selected_.resize(n);
+  active_.resize(n);
+}
+
+int32_t Updater::prepare_group(int32_t place, const Scalars& before, const UpdaterStep& step) {
+  Group& group = groups_[static_cast<size_t>(place)];
+  if (!(before[0] >= 0 && before[0] < 9e15F)) {
+    throw std::invalid_argument("step=" + std::to_string(before[0]) +
+                                " in the scalars of a tensor, expected a count");
+  }
+  const auto t = static_cast<int64_t>(before[0]) + 1;
+  double memory[UpdaterTensor::kMaxScalars] = {};
+  for (size_t k = 1; k < n_scalars(); ++k) memory[k - 1] = before[k];
+  group.hyper[lr_] = step.lr[static_cast<size_t>(place)];
+  UpdateGroup made = engine::prepare_group(group.spec, *info_, convention_, group.hyper.data(), t,
+                                           memory, DType::float32);
+  made.gradient_scale *= step.gradient_scale;
+  Scalars after = {before[0] + 1};
+  for (size_t k = 1; k < n_scalars(); ++k) after[k] = static_cast<float>(memory[k - 1]);
+  update_groups_.push_back(made);
+  after_.push_back(after);
+  return static_cast<int32_t>(after_.size() - 1);
+}
+
+void Updater::prepare_groups(const UpdaterStep& step) {
+  if (step.lr.size() != groups_.size()) {
+    throw std::invalid_argument("lr: got " + std::to_string(step.lr.size()) + ", expected " +
+                                std::to_string(groups_.size()) + ", one per group");
+  }
+  update_groups_.clear();
+  after_.clear();
+  known_.clear();
+  Key last = {};
+  for (size_t n = 0; n < selected_.size(); ++n) {
+    const UpdaterTensor& tensor = tensors_[selected_[n]];
+    const int32_t group = tensor.memory.group;
+    if (group < 0 || static_cast<size_t>(group) >= groups_.size()) {
+      throw std::invalid_argument("groups: a tensor is in group " + std::to_string(group) + " of " +
+                                  std::to_string(groups_.size()));
+    }
+    Scalars before = {};
+    for (size_t k = 0; k < n_scalars(); ++k) before[k] = *tensor.scalars[k];
+    Key key = {static_cast<uint32_t>(group)};
+    std::memcpy(&key[1], before.data(), sizeof(before));
+    if (n > 0 && key == last) {
+      active_[n].group = active_[n - 1].group;
+      continue;
+    }
+    const auto found = known_.find(key);
+    active_[n].group = found != known_.end() ? found->second : prepare_group(group, before, step);
+    known_[key] = active_[n].group;
+    last = key;
+  }
+}
+
+ClipCoefficient Updater::clip(double max_norm) {
+  ClipCoefficient op;
+  op.tensors = active_.data();
+  op.n_tensors = static_cast<Index>(active_.size());
+  op.groups = update_groups_.data();
+  op.max_norm = max_norm;
+  op.storage = storage_;
+  op.coefficients = &coefficient_;
+  op.norm = &norm_;
+  return op;
+}
+
+void Updater::plan() {
+  if (!fresh_ && planned_commands_ == commands_.size()) return;
+  schedule_ = backend_.prepare(commands_.data(), static_cast<int>(commands_.size()), 0);
+  if (workspace_.size() < schedule_.workspace_bytes) {
+    workspace_ = Arena(backend_, schedule_.workspace_bytes);
+  }
+  planned_commands_ = commands_.size();
+  fresh_ = false;
+}
+
+double Updater::step(const UpdaterStep& step) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  select(step.gradients);
+  prepare_groups(step);
+  norm_ = 0;
+  if (selected_.empty()) return 0;
+
+  commands_.clear();
+  OptimizerStep update;
+  update.rule = rule_;
+  update.storage = storage_;
+  update.tensors = active_.data();
+  update.n_tensors = static_cast<Index>(active_.size());
+  update.groups = update_groups_.data();
+  update.clear_gradient = step.clear_gradient;
+  if (step.max_norm) {
+    if (!(*step.max_norm >= 0)) {
+      throw std::invalid_argument("max_norm=" + std::to_string(*step.max_norm) +
+                                  " must not be negative");
+    }
+    commands_.emplace_back(clip(*step.max_norm), dtype_);
+    update.coefficients = &coefficient_;
+  }
+  commands_.emplace_back(update, dtype_);
+  plan();
+  for (size_t n = 0; n < selected_.size(); ++n) {
+    const Scalars& after = after_[static_cast<size_t>(active_[n].group)];
+    for (size_t k = 0; k < n_scalars(); ++k) *tensors_[selected_[n]].scalars[k] = after[k];
+  }
+  backend_.execute(commands_.data(), static_cast<int>(commands_.size()), schedule_,
+                   workspace_.data());
+  return norm_;
+}
+
+double Updater::square_norm(const std::vector<void*>& gradients, double gradient_scale) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  select(gradients);
+  if (selected_.empty()) return 0;
+  update_groups_.assign(1, UpdateGroup{});
+  update_groups_[0].gradient_scale = gradient_scale;
+  for (UpdateTensor& tensor : active_) tensor.group = 0;
+  norm_ = 0;
+  const std::vector<Command> commands{Command(clip(kInfinity), dtype_)};
+  const Schedule schedule = backend_.prepare(commands.data(), 1, 0);
+  const Arena workspace(backend_, schedule.workspace_bytes);
+  backend_.execute(commands.data(), 1, schedule, workspace.data());
+  return norm_ * norm_;
+}
+
+}  // namespace fusednn::engine
