@@ -28,5 +28,10 @@ def test_results_fit_the_schema(path):
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="there are no results here")
 @pytest.mark.skipif(report.BEGIN not in README, reason="the README has no table of results yet")
 def test_the_readme_has_the_numbers_of_a_result():
-    made = [report.with_numbers(README, json.loads(path.read_text())) for path in RESULTS]
+    made = [
+        report.with_numbers(
+            README, json.loads(path.read_text()), report.pictures(path, ROOT / "README.md")
+        )
+        for path in RESULTS
+    ]
     assert README in made, "run `python bench/publish.py bench/results/<file>.json`"

@@ -4,20 +4,27 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
-import json
 import math
 
 import numpy as np
 import pytest
 
+import fusednn
 from fusednn import _core
-from fusednn.bench import ceilings, harness, networks, reference, report, rivals
-from fusednn.bench import suites as suites_module
+from fusednn.bench import (
+    ceilings,
+    goals,
+    harness,
+    report,
+    rivals,
+    session,
+    teams,
+)
 from fusednn.bench.harness import Candidate, Case, Effort, Summary, Work
-from fusednn.bench.suites import optimizer, step
 
-QUIET = Effort(rounds=8, seconds=math.inf, fewest=1, turn=1e-9, settle=0.0)
+QUIET = Effort(rounds=8, seconds=math.inf, fewest=1, turn=1e-9, warm=0.0)
 
 
 class Clock:
@@ -89,9 +96,9 @@ def test_candidates_take_turns():
     candidates = {
         name: Candidate(lambda name=name: log.append(name), lambda: None) for name in "ABC"
     }
-    effort = Effort(rounds=4, seconds=math.inf, fewest=1, turn=0.0, settle=0.0)
+    effort = Effort(rounds=4, seconds=math.inf, fewest=1, turn=0.0, warm=0.0)
     clock = itertools.count().__next__  # every call lasts one second
-    times = harness.take_turns(candidates, effort, clock, lambda _: None)
+    times = harness.take_turns(candidates, effort, clock)
     turns = [name for name, _ in itertools.groupby(log)]
     assert turns == list("ABC") * 5  # once to get acquainted, then four rounds
     assert {name: len(values) for name, values in times.items()} == {"A": 4, "B": 4, "C": 4}
@@ -104,7 +111,7 @@ def test_time_of_a_job(jobs):
     def call():
         clock.now += 0.001 * jobs
 
-    effort = Effort(rounds=3, seconds=math.inf, fewest=1, turn=0.1, settle=0.0)
+    effort = Effort(rounds=3, seconds=math.inf, fewest=1, turn=0.1, warm=0.0)
     times = harness.take_turns({"A": Candidate(call, lambda: None, jobs)}, effort, clock)
     assert times["A"] == pytest.approx([0.001] * 3)
 
@@ -122,7 +129,7 @@ def test_work_begun_is_waited_for():
         clock.now += 0.5 * begun
         begun = 0
 
-    effort = Effort(rounds=3, seconds=math.inf, fewest=1, turn=2.0, settle=0.0)
+    effort = Effort(rounds=3, seconds=math.inf, fewest=1, turn=2.0, warm=0.0)
     candidate = Candidate(call, lambda: None, finish=finish)
     assert harness.take_turns({"A": candidate}, effort, clock)["A"] == pytest.approx([0.5] * 3)
 
@@ -134,20 +141,36 @@ def test_a_budget_ends_the_rounds_but_not_below_the_fewest():
         clock.now += 1.0
 
     candidate = {"A": Candidate(call, lambda: None)}
-    short = Effort(rounds=100, seconds=0.5, fewest=3, turn=0.001, settle=0.0)
+    short = Effort(rounds=100, seconds=0.5, fewest=3, turn=0.001, warm=0.0)
     assert len(harness.take_turns(candidate, short, clock)["A"]) == 3
-    longer = Effort(rounds=100, seconds=9.5, fewest=3, turn=0.001, settle=0.0)
+    longer = Effort(rounds=100, seconds=9.5, fewest=3, turn=0.001, warm=0.0)
     assert len(harness.take_turns(candidate, longer, clock)["A"]) == 10
 
 
-def test_pauses_only_between_several():
-    pauses = []
-    idle = Candidate(lambda: None, lambda: None)
-    effort = Effort(rounds=2, seconds=math.inf, fewest=1, turn=1e-9, settle=0.25)
-    harness.take_turns({"A": idle}, effort, sleep=pauses.append)
-    assert not pauses
-    harness.take_turns({"A": idle, "B": idle}, effort, sleep=pauses.append)
-    assert pauses == [0.25] * 4
+def test_a_turn_begins_with_calls_that_are_not_timed():
+    clock, calls = Clock(), []
+
+    def call():
+        # The first calls of a turn are slow, as after another library's work.
+        calls.append(clock.now)
+        clock.now += 0.001
+
+    effort = Effort(rounds=3, seconds=math.inf, fewest=1, turn=0.004, warm=0.01)
+    times = harness.take_turns({"A": Candidate(call, lambda: None)}, effort, clock)
+    assert times["A"] == pytest.approx([0.001] * 3)
+    assert len(calls) == 4 + 3 * (10 + 4)  # two to begin with, two more to see how long they take
+
+
+def test_a_long_call_needs_no_warming():
+    clock, calls = Clock(), []
+
+    def call():
+        calls.append(clock.now)
+        clock.now += 2 * harness.LONG
+
+    effort = Effort(rounds=3, seconds=math.inf, fewest=1, turn=0.004, warm=0.01)
+    harness.take_turns({"A": Candidate(call, lambda: None)}, effort, clock)
+    assert len(calls) == 1 + 3
 
 
 # ---- the gate ----------------------------------------------------------------------------------
@@ -303,91 +326,143 @@ MACHINE = {"isa": "best", "threads": 2, "cache_bytes": 1000}
     ],
 )
 def test_floor(flops, moved, expected):
-    case = made_case(Candidate(lambda: None, lambda: None), flops=flops, bytes=moved)
+    cost = ceilings.Cost(flops, moved, "float32", 2, "best")
     document = {"machine": MACHINE, "ceilings": FOUND}
-    assert ceilings.floor(case, document) == (expected and pytest.approx(expected))
+    assert ceilings.floor(cost, document) == (expected and pytest.approx(expected))
 
 
-def test_no_floor_from_a_busy_machine():
-    case = made_case(Candidate(lambda: None, lambda: None), flops=1.0)
+def test_no_floor_from_a_busy_machine_or_an_unknown_dtype():
+    cost = ceilings.Cost(1.0, 1.0, "float32", 2, "best")
     busy = {**FOUND, "taken_by_others": 0.5}
-    assert ceilings.floor(case, {"machine": MACHINE, "ceilings": busy}) is None
+    assert ceilings.floor(cost, {"machine": MACHINE, "ceilings": busy}) is None
+    odd = cost._replace(dtype="bfloat16")
+    assert ceilings.floor(odd, {"machine": MACHINE, "ceilings": FOUND}) is None
 
 
-# ---- cases -------------------------------------------------------------------------------------
+def test_ceilings_count_as_high_as_they_were_ever_seen(monkeypatch):
+    better = {"fma": {"best": {"float32": {"2": 400.0}}}, "memory": {}, "taken_by_others": 0.0}
+    monkeypatch.setattr(ceilings, "measure", lambda *_: better)
+    (goal,) = goals.judged([goals.floor(0.9)], reached(percent_of_floor=100.0), FOUND)
+    assert goal["met"]
+    record = reached(flops=2e9, bytes=1.0, dtype="float32", isa="best", goals=[goal])
+    record["ours"] = {"median": 1e4}
+    document = {"machine": {**MACHINE}, "ceilings": FOUND, "cases": [record]}
+    session.finish(session.Plan([], []), document)
+    assert record["floor_us"] == pytest.approx(5e3)  # 400 GFLOP/s
+    assert record["percent_of_floor"] == pytest.approx(50.0)
+    assert record["goals"][0]["met"] is False
+    assert document["ceilings"]["memory"] == FOUND["memory"]
 
 
-@pytest.mark.parametrize("suite", suites_module.SUITES)
-def test_every_case_states_its_costs(suite):
-    cases = list(suites_module.cases(suite))
-    assert cases or suites_module.notes(suite)
-    assert len({case.name for case in cases}) == len(cases)
-    for case in cases:
-        assert case.suite == suite
-        assert case.bytes > 0
-        json.dumps(dict(case.params))
+@pytest.mark.parametrize(
+    ("threads", "sizes"), [(1, [1]), (2, [1, 2]), (4, [1, 2, 4]), (6, [1, 2, 4, 6])]
+)
+def test_sizes_of_teams(threads, sizes):
+    assert ceilings.team_sizes(threads) == sizes
 
 
-def small_cases():
-    """One case of every kind that is quickly set up."""
-    names = {
-        "gemm": ("dx 32x64x64", "dw 32x64x64", "forward 1x32x32", "layer relu 1x128x128"),
-        "activation": ("relu forward, cache", "gelu backward, cache"),
-        "loss": ("softmax cross-entropy 256x10", "huber 256x64"),
-        "step": ("8-32-32-1, batch 32", "8-32-32-1, batch 32, on batch"),
-        "inference": ("784-512-512-10, batch 1",),
-    }
-    found = []
-    for suite, wanted in names.items():
-        found += [case for case in suites_module.cases(suite) if case.name in wanted]
-    found += [c for c in suites_module.cases("optimizer") if c.name.endswith("50 x 1000")]
-    return found
+# ---- goals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", small_cases(), ids=lambda case: case.name)
-def test_our_answers_pass_the_gate(case):
-    work = case.setup()
-    assert work.check(work.ours.answer()) == ""
-    work.ours.call()
+def reached(**changes):
+    """A record with what goals are judged by."""
+    record = {"bytes": 8e3, "threads": 2, "steady": True, "percent_of_floor": 91.0}
+    record["ours"] = {"median": 1.0}
+    record["ratios"] = {"torch": 3.0, "numpy": 1.4, "fusednn-bare": 0.96}
+    return {**record, **changes}
 
 
-@pytest.mark.parametrize("case", small_cases(), ids=lambda case: case.name)
-def test_rivals_answers_pass_the_gate(case):
-    work = case.setup()
-    wanted = rivals.chooser([name for name in rivals.installed() if name != "jax"])
-    for name in filter(wanted, work.rivals):
-        if "compile" not in name:  # takes a minute
-            assert work.check(work.rivals[name]().answer()) == "", name
+@pytest.mark.parametrize(
+    ("goal", "changes", "value", "met"),
+    [
+        (goals.floor(0.9), {}, 0.91, True),
+        (goals.floor(0.92), {}, 0.91, False),
+        (goals.floor(0.9), {"percent_of_floor": None}, None, None),
+        (goals.ratio(1.4), {}, 1.4, True),  # the best of other libraries, not of ours
+        (goals.ratio(1.5), {}, 1.4, False),
+        (goals.ratio(2.0, "torch"), {}, 3.0, True),
+        (goals.ratio(2.0, "torch", "numpy"), {}, 1.4, False),
+        (goals.ratio(2.0, "jax"), {}, None, None),  # did not take part
+        (goals.ratio(1.0), {"ratios": {"torch": 3.0, "numpy": None}}, None, None),
+        (goals.ratio(1.0), {"ratios": {}}, None, None),
+        (goals.ratio(0.95, "fusednn-bare"), {}, 0.96, True),
+        (goals.stream(0.9, "copy"), {}, 8 / 9, False),  # 8 of 9 GB/s
+        (goals.stream(0.8, "read"), {}, 0.8, True),
+        (goals.stream(0.8, "read"), {"steady": False}, None, None),
+        (goals.time(1.0), {}, 1.0, True),
+        (goals.time(0.9), {}, 1.0, False),
+        (goals.time(0.9), {"steady": False}, None, None),
+        (goals.time(0.9), {"ours": None}, None, None),
+    ],
+)
+def test_goals(goal, changes, value, met):
+    (judged,) = goals.judged([goal], reached(**changes), FOUND)
+    assert judged["value"] == (value and pytest.approx(value))
+    assert judged["met"] is met
+    assert ("unknown" in goals.in_words(judged)) == (met is None)
 
 
-@pytest.mark.parametrize("name", reference.OPTIMIZERS)
-def test_the_gate_sees_an_optimizer_that_is_one_percent_off(name):
-    (case,) = (
-        c
-        for c in suites_module.cases("optimizer")
-        if c.params["rule"] == name and c.params["tensors"] == 50
+def test_goals_in_words():
+    found = goals.judged(
+        [goals.floor(0.94), goals.ratio(1.3), goals.ratio(2, "torch", "numpy"), goals.time(0.5)],
+        reached(),
+        FOUND,
     )
-    work = case.setup()
-    start = optimizer._sample(optimizer._tensors(50, 1000)[0])
-    reached = work.ours.answer()
-    assert work.check(reached) == ""
-    assert "moved wrong by 1.0e-02" in work.check(start + 1.01 * (reached - start))
+    assert list(map(goals.in_words, found)) == [
+        "at least 94 % of the floor: 91 %",
+        "at least 1.3 x the best rival: 1.40 x",
+        "at least 2 x the best of torch, numpy: 1.40 x",
+        "at most 0.5 µs: 1 µs",
+    ]
 
 
-def test_the_gate_sees_a_step_with_a_wrong_rate():
-    network = networks.Network((8, 32, 32, 1), 32)
-    weights = reference.initial_weights(network.widths, seed=0)
-    x, y = network.batches(1)
-    right, _ = reference.network_trained(weights, x, y, 2)
-    check = step.moved_as(weights, right)
-    assert check(right) == ""
-    off = [w + 1.05 * (r - w) for w, r in zip(weights, right, strict=True)]
-    assert "weights moved wrong by 5.0e-02" in check(off)
+def test_the_report_counts_goals():
+    judged = goals.judged([goals.floor(0.5), goals.floor(0.95), goals.time(1)], reached(), FOUND)
+    judged += goals.judged([goals.ratio(1.0, "jax")], reached(), FOUND)
+    record = {"suite": "gemm", "name": "a product", "goals": judged}
+    said = report.goals({"cases": [record, {**record, "goals": []}]})
+    assert said.splitlines()[0] == "goals: 2 met, 1 missed, 1 unknown"
+    assert "missed  gemm: a product: at least 95 % of the floor: 91 %" in said
+    assert report.goals({"cases": []}) == ""
 
 
-def test_costs_of_a_network():
-    network = networks.Network((4096, 4096, 4096), 1024)
-    assert network.name == "4096 x2, batch 1024"
-    assert network.step_flops == 5 * 2 * 1024 * 4096**2  # no gradient for the input
-    assert networks.Network((8, 32, 32, 1), 32).name == "8-32-32-1, batch 32"
-    assert network.parameters == 2 * (4096**2 + 4096)
+# ---- teams -------------------------------------------------------------------------------------
+
+
+def test_a_case_may_have_its_own_threads_and_instruction_set():
+    threads, isa = fusednn.get_num_threads(), _core.isa()
+    oldest = next(entry["name"] for entry in _core.isas() if entry["supported"])
+    with teams.at_work(1, oldest):
+        assert (fusednn.get_num_threads(), _core.isa()) == (1, oldest)
+    assert (fusednn.get_num_threads(), _core.isa()) == (threads, isa)
+    with pytest.raises(RuntimeError), teams.at_work(1, oldest):
+        raise RuntimeError("within")
+    assert (fusednn.get_num_threads(), _core.isa()) == (threads, isa)
+
+
+def test_torch_works_with_as_many_threads():
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    with teams.at_work(1, _core.isa()):
+        assert torch.get_num_threads() == (before if fusednn.get_num_threads() == before else 1)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("rival", "changes", "part"),
+    [
+        ("torch-fused", {}, True),
+        ("jax", {}, True),
+        ("numpy", {}, False),  # not asked for
+        ("fusednn-bare", {}, True),
+        ("torch", {"threads": 1}, True),
+        ("jax", {"threads": 1}, False),  # cannot change
+        ("jax", {"threads": 2}, True),
+        ("torch", {"isa": "another"}, False),
+        ("fusednn-bare", {"isa": "another", "threads": 1}, True),
+    ],
+)
+def test_who_takes_part(rival, changes, part):
+    plan = session.Plan(["gemm"], ["torch", "jax"])
+    case = dataclasses.replace(made_case(Candidate(lambda: None, lambda: None)), **changes)
+    assert session._takes_part(plan, case, 2)(rival) is part

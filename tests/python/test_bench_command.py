@@ -61,13 +61,19 @@ def test_quick_run(quick_run):
     done, path = quick_run
     assert done.returncode in (bench.RIGHT, bench.NOISY), done.stdout + done.stderr
     assert "cleared OPENBLAS_CORETYPE=Haswell" in done.stdout
-    assert "layer relu 1x128x128" in done.stdout
+    assert "1/2 gemm: layer relu 1x128x128" in done.stdout
+    assert "2 cases in" in done.stdout
     document = json.loads(path.read_text())
     assert schema.problems(document) == []
-    (record,) = document["cases"]
-    assert record["checked"]
-    assert record["rivals"] == {}
-    assert (done.returncode == bench.RIGHT) == record["conclusive"]
+    names = [record["name"] for record in document["cases"]]
+    assert names == ["layer relu 1x128x128", "layer relu 1x128x128, 1 thread"]
+    assert document["cases"][1]["threads"] == 1
+    for record in document["cases"]:
+        assert record["checked"]
+        assert record["rivals"] == {}
+        assert record["isa"] == document["machine"]["isa"]
+    conclusive = all(record["conclusive"] for record in document["cases"])
+    assert (done.returncode == bench.RIGHT) == conclusive
 
 
 @pytest.mark.parametrize(
@@ -82,6 +88,8 @@ def test_quick_run(quick_run):
         (lambda d: d["cases"][0].update(complaint="off"), "exclude each other"),
         (lambda d: d["cases"][0].update(checked=False, complaint="off"), "has been checked"),
         (lambda d: d["cases"][0]["ratios"].update(torch=2.0), "every rival has a ratio"),
+        (lambda d: d["cases"][0].update(goals=[{"kind": "floor"}]), "goals[0].limit is missing"),
+        (lambda d: d["cases"][0].update(steady=False, conclusive=True), "is not steady"),
         (lambda d: d.update(schema=0), "schema is 0"),
     ],
 )
@@ -92,9 +100,16 @@ def test_the_schema_sees_what_is_wrong(quick_run, change, says):
 
 
 def test_exit_codes(capsys):
+    fma = {"best": {"float32": {"1": 100.0, "2": 190.0}}}
+
     def document(**record):
         base = {"checked": True, "conclusive": True, "taken_by_others": 0.0}
-        return {"ceilings": {"taken_by_others": 0.0}, "cases": [{**base, **record}], "quick": False}
+        return {
+            "ceilings": {"taken_by_others": 0.0, "fma": fma},
+            "machine": {"isa": "best", "threads": 2},
+            "cases": [{**base, **record}],
+            "quick": False,
+        }
 
     assert bench._conclude(document()) == bench.RIGHT == 0
     assert bench._conclude(document(conclusive=False)) == bench.NOISY
@@ -102,6 +117,9 @@ def test_exit_codes(capsys):
     assert not capsys.readouterr().out
     bench._conclude(document(taken_by_others=0.4))
     assert "Others took up to 40 %" in capsys.readouterr().out
+    fma["best"]["float32"]["2"] = 100.0
+    assert bench._conclude(document()) == bench.RIGHT
+    assert "2 threads compute 1.0 times as much as one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -127,17 +145,37 @@ def test_plot_without_matplotlib_is_one_sentence(capsys, monkeypatch):
     assert "--plot needs matplotlib: pip install matplotlib" in capsys.readouterr().err
 
 
-def test_plot(quick_run, tmp_path):
+def measured(document, suite, **changes):
+    """A record as a conclusive measurement would leave it."""
+    times = {"median": 2.0, "iqr": 0.1, "best": 1.9, "n": 30}
+    record = {**document["cases"][0], "suite": suite, "name": suite, "floor_us": 1.0}
+    record.update(ours=times, steady=True, conclusive=False, percent_of_floor=50.0)
+    record["rivals"] = {"torch-fused": {**times, "median": 150.0}, "jax": times}
+    record["ratios"] = {"torch-fused": 75.0, "jax": None}
+    return {**record, **changes}
+
+
+def test_plots(quick_run, tmp_path):
     pytest.importorskip("matplotlib")
     from fusednn.bench import plot
 
     document = json.loads(quick_run[1].read_text())
-    record = {**document["cases"][0], "suite": "step", "floor_us": 1.0}
-    record["rivals"] = {"torch-eager": record["ours"], "jax": record["ours"]}
-    record["ratios"] = {"torch-eager": 2.0, "jax": None}
-    document["cases"].append(record)
-    plot.draw(document, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert plot.draw({**document, "cases": []}, tmp_path / "none.png") == []
+    document["cases"] = [
+        measured(document, "step"),
+        measured(document, "optimizer", bytes=1e9, flops=0.0),
+        *(measured(document, "growth", params={"axis": "width", "value": v}) for v in (16, 32)),
+    ]
+    written = plot.draw(document, tmp_path / "plot.png")
+    assert [path.name for path in written] == [
+        "plot-steps.png",
+        "plot-growth.png",
+        "plot-roofline.png",
+    ]
+    for path in written:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.stat().st_size < 200_000
+    assert b"<svg" in plot.draw(document, tmp_path / "plot.svg")[0].read_bytes()
 
 
 def test_import_of_fusednn_loads_no_benchmark():
@@ -153,6 +191,7 @@ def test_readme_shows_no_number_from_noise(quick_run):
     document = json.loads(quick_run[1].read_text())
     record = {**document["cases"][0], "suite": "step", "name": "small", "percent_of_floor": 41.2}
     record["ours"] = {"median": 2.0, "iqr": 0.1, "best": 1.9, "n": 30}
+    record["steady"] = True
     record["rivals"] = {"torch-eager": {**record["ours"], "median": 150.0}, "jax": record["ours"]}
     record["ratios"] = {"torch-eager": 75.0, "jax": None}
     document["cases"] = [record]
@@ -163,6 +202,16 @@ def test_readme_shows_no_number_from_noise(quick_run):
     assert made.startswith("before\n")
     assert made.endswith("\nafter\n")
     assert report.with_numbers(made, document) == made
+    document["cases"][0]["steady"] = False
+    assert "| small | noisy |" in report.with_numbers(page, document)
+
+
+def test_readme_shows_the_pictures_that_exist(tmp_path):
+    result, page = tmp_path / "results" / "x.json", tmp_path / "README.md"
+    assert report.pictures(result, page) == {}
+    report.picture(result, "steps").parent.mkdir()
+    report.picture(result, "steps").write_bytes(b"")
+    assert report.pictures(result, page) == {report.PICTURES["steps"]: "results/x-steps.png"}
 
 
 def test_readme_needs_its_marks(quick_run):

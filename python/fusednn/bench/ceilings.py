@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from fusednn import _core
-from fusednn.bench.harness import Case, is_quiet
+from fusednn.bench.harness import is_quiet
 from fusednn.cli.contention import Contention
 
 DTYPES = ("float32", "float64")
 STREAMS = ("read", "copy", "triad")
 GIGA = 1e9
+
+
+def team_sizes(threads: int) -> list[int]:
+    """Return 1, 2, 4, ... and so many threads."""
+    return [2**i for i in range(threads.bit_length()) if 2**i < threads] + [threads]
 
 
 def measure(threads: int, seconds: float = 0.1) -> dict[str, Any]:
@@ -20,12 +26,11 @@ def measure(threads: int, seconds: float = 0.1) -> dict[str, Any]:
     Parameters
     ----------
     threads : int
-        Measured with one thread and with this many.
+        Measured with `team_sizes` of up to this many.
     seconds : float
         Time for each single number.
     """
     watch = Contention()
-    teams = sorted({1, threads})
     chosen = _core.isa()
     fma: dict[str, Any] = {}
     try:
@@ -34,7 +39,7 @@ def measure(threads: int, seconds: float = 0.1) -> dict[str, Any]:
             fma[isa] = {
                 dtype: {
                     str(team): _core.measure_ceiling("fma", dtype, team, seconds) / GIGA
-                    for team in teams
+                    for team in team_sizes(threads)
                 }
                 for dtype in DTYPES
             }
@@ -43,7 +48,7 @@ def measure(threads: int, seconds: float = 0.1) -> dict[str, Any]:
     memory = {
         kind: {
             str(team): _core.measure_ceiling(kind, "float32", team, seconds) / GIGA
-            for team in teams
+            for team in team_sizes(threads)
         }
         for kind in STREAMS
     }
@@ -61,20 +66,43 @@ def bandwidth(ceilings: dict[str, Any], threads: int) -> float:
     return GIGA * max(float(by_threads[str(threads)]) for by_threads in ceilings["memory"].values())
 
 
-def floor(case: Case, document: dict[str, Any]) -> float | None:
+def gain(ceilings: dict[str, Any], isa: str, threads: int) -> float:
+    """Return the share of `threads` times one thread's peak that so many threads reach together."""
+    return peak(ceilings, isa, "float32", threads) / (threads * peak(ceilings, isa, "float32", 1))
+
+
+class Cost(NamedTuple):
+    """What a case needs at least, and what it works with."""
+
+    flops: float
+    bytes: float
+    dtype: str
+    threads: int
+    isa: str
+
+
+def floor(cost: Cost, document: dict[str, Any]) -> float | None:
     """Return the seconds that a case takes at least, None where neither ceiling says anything.
 
-    Ceilings that were measured while others kept the processors busy say nothing either.
-    Bytes count where they do not fit into the largest cache: what stays there need not come from
-    memory, and no loop of ours measures every cache.
+    Nothing is said for a dtype whose peak is not measured, nor by ceilings that were measured while
+    others kept the processors busy. Bytes count where they do not fit into the largest cache: what
+    stays there need not come from memory, and no loop of ours measures every cache.
     """
-    machine, ceilings = document["machine"], document["ceilings"]
-    threads = machine["threads"]
-    if not is_quiet(ceilings["taken_by_others"]):
+    ceilings = document["ceilings"]
+    known = ceilings["fma"][cost.isa]
+    if cost.dtype not in known or not is_quiet(ceilings["taken_by_others"]):
         return None
-    seconds = case.flops / peak(ceilings, machine["isa"], case.dtype, threads)
-    if case.bytes > (machine["cache_bytes"] or 0):
-        seconds = max(seconds, case.bytes / bandwidth(ceilings, threads))
-    elif not case.flops:
+    seconds = cost.flops / peak(ceilings, cost.isa, cost.dtype, cost.threads)
+    if cost.bytes > (document["machine"]["cache_bytes"] or 0):
+        seconds = max(seconds, cost.bytes / bandwidth(ceilings, cost.threads))
+    elif not cost.flops:
         return None
     return seconds
+
+
+def highest(values: Sequence[Any]) -> Any:
+    """Return the largest number at each place of nested mappings; None counts as unknown."""
+    if isinstance(values[0], dict):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: highest([value[key] for value in values if key in value]) for key in keys}
+    return max((value for value in values if value is not None), default=None)

@@ -3,8 +3,9 @@
 
 A round gives every candidate one turn: ours, then each rival. A disturbance of the machine that
 lasts longer than a round hits all of them alike, and the ratios, which are taken within a round,
-hold. A turn begins with a call that is not timed, so that nobody pays for caches and sleeping
-threads that the candidate before left behind.
+hold. A turn begins with calls that are not timed, for about as long as threads of the candidate
+before go on spinning: nobody pays for those, for their caches, or for waking its own threads. A
+pause would do the opposite: processors that idle fall asleep, and every library is slow at first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from fusednn.bench.goals import Goal
 from fusednn.cli.contention import Contention
 
 # An interquartile range above this share of the median is noise: no conclusion is drawn from it.
@@ -41,15 +43,19 @@ class Candidate:
         Does the job `jobs` times.
     answer : callable
         Returns what the job computes, for the gate; called once, before anything is timed.
-    jobs : int
+    jobs : float
+        Not whole where another amount of work is counted as one of ours, such as by its bytes.
     finish : callable
         Waits for what `call` only began; for libraries that work behind the caller's back.
+    check : callable, optional
+        What is wrong with its answer, where that is another than the one of the case.
     """
 
     call: Callable[[], object]
     answer: Callable[[], Any]
-    jobs: int = 1
+    jobs: float = 1
     finish: Callable[[], object] = _nothing
+    check: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,16 +69,36 @@ class Work:
         Name of a rival -> what makes its candidate; called only for those that are wanted.
     check : callable
         Takes an answer and returns what is wrong with it, "" if nothing is.
+    quality : callable, optional
+        Takes an answer and returns how good it is, such as a test accuracy.
     """
 
     ours: Candidate
     rivals: Mapping[str, Callable[[], Candidate]]
     check: Callable[[Any], str]
+    quality: Callable[[Any], float] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured, and what it costs at least: operations and bytes of memory."""
+    """What is measured, what it costs at least, and what it is meant to reach.
+
+    Attributes
+    ----------
+    suite, name : str
+    flops, bytes : float
+        Operations of matrix products, and bytes between memory and processor.
+    setup : callable
+        Makes the arrays.
+    params : mapping
+        What a program needs to tell the cases apart.
+    dtype : str
+    threads : int
+        0 for as many as the run has.
+    isa : str
+        Of ours; "" for the one in use. Where another is asked for, no other library takes part.
+    goals : tuple of Goal
+    """
 
     suite: str
     name: str
@@ -81,6 +107,9 @@ class Case:
     setup: Callable[[], Work]
     params: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
+    threads: int = 0
+    isa: str = ""
+    goals: tuple[Goal, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,18 +117,17 @@ class Effort:
     """How much time is spent on a case.
 
     It ends after `rounds` rounds, or after `seconds` if there were at least `fewest` rounds. A turn
-    lasts about `turn` seconds, or one call. `settle` seconds pass before it, in which the threads
-    of the candidate before stop spinning.
+    lasts about `turn` seconds, or one call, after about `warm` seconds that are not timed.
     """
 
-    rounds: int = 30
-    seconds: float = 40.0
+    rounds: int = 15
+    seconds: float = 8.0
     fewest: int = 7
-    turn: float = 0.005
-    settle: float = 0.03
+    turn: float = 0.015
+    warm: float = 0.025
 
 
-QUICK = Effort(rounds=5, seconds=1.0, fewest=3, turn=0.001, settle=0.0)
+QUICK = Effort(rounds=5, seconds=1.0, fewest=3, turn=0.001, warm=0.0)
 
 
 # ---- statistics --------------------------------------------------------------------------------
@@ -184,7 +212,7 @@ def _arrays(values: Any) -> list[np.ndarray]:
 
 # ---- turns -------------------------------------------------------------------------------------
 
-LONG = 50  # times the length of a turn: beside such a call, a cold start does not matter
+LONG = 0.1  # seconds: beside such a call, a cold start does not matter
 
 
 class _Player:
@@ -193,15 +221,15 @@ class _Player:
     def __init__(self, candidate: Candidate, effort: Effort, clock: Callable[[], float]) -> None:
         self.candidate, self.effort, self.clock = candidate, effort, clock
         self.times: list[float] = []
-        self.calls = 1
         once = self._timed(1)
-        if once < LONG * effort.turn:
+        if once < LONG:
             once = self._timed(1)  # for the very first call is never typical
         if once < effort.turn:
             more = max(2, math.ceil(effort.turn / max(once, 1e-7) / 8))
             once = self._timed(more) / more
-        self.calls = max(1, math.ceil(effort.turn / max(once, 1e-9)))
-        self.long = once > LONG * effort.turn
+        once = max(once, 1e-9)
+        self.calls = max(1, math.ceil(effort.turn / once))
+        self.warming = 0 if once > LONG else max(1, math.ceil(effort.warm / once))
 
     def _timed(self, calls: int) -> float:
         call = self.candidate.call
@@ -212,8 +240,8 @@ class _Player:
         return self.clock() - start
 
     def turn(self) -> None:
-        if not self.long:
-            self._timed(1)
+        if self.warming:
+            self._timed(self.warming)
         self.times.append(self._timed(self.calls) / (self.calls * self.candidate.jobs))
 
 
@@ -221,7 +249,6 @@ def take_turns(
     candidates: Mapping[str, Candidate],
     effort: Effort,
     clock: Callable[[], float] = time.perf_counter,
-    sleep: Callable[[float], object] = time.sleep,
 ) -> dict[str, list[float]]:
     """Return the seconds a job took in each round, for every candidate, in turns A B C A B C."""
     collecting = gc.isenabled()
@@ -233,8 +260,6 @@ def take_turns(
             if done >= effort.fewest and clock() - begin > effort.seconds:
                 break
             for player in players.values():
-                if len(players) > 1 and effort.settle:
-                    sleep(effort.settle)
                 player.turn()
     finally:
         if collecting:
@@ -245,20 +270,30 @@ def take_turns(
 # ---- a case from beginning to end --------------------------------------------------------------
 
 
-def _admit(work: Work, name: str) -> tuple[Candidate | None, str]:
-    """Return a rival's candidate, or why it does not take part."""
+def _admit(work: Work, name: str) -> tuple[Candidate | None, str, Any]:
+    """Return a rival's candidate, or why it does not take part; and its answer."""
     try:
         candidate = work.rivals[name]()
-        complaint = work.check(candidate.answer())
+        answer = candidate.answer()
+        complaint = (candidate.check or work.check)(answer)
     except Exception as error:  # whatever a rival raises, the others still count
         words = str(error).strip().splitlines() or [""]
-        return None, f"{type(error).__name__}: {words[0]}"
-    return (None, f"wrong answer: {complaint}") if complaint else (candidate, "")
+        return None, f"{type(error).__name__}: {words[0]}", None
+    return (None, f"wrong answer: {complaint}", None) if complaint else (candidate, "", answer)
 
 
 def is_quiet(taken: float | None) -> bool:
     """Return whether others leave us the processors, as far as anybody knows."""
     return taken is None or taken <= MOST_TAKEN
+
+
+def set_floor(record: dict[str, Any], floor: float | None) -> None:
+    """Note the seconds that a case takes at least, and the share of them that was reached."""
+    record["floor_us"] = None if floor is None else floor * 1e6
+    known = floor is not None and record["steady"]
+    record["percent_of_floor"] = (
+        100 * record["floor_us"] / record["ours"]["median"] if known else None
+    )
 
 
 def measure(
@@ -283,28 +318,36 @@ def measure(
         "dtype": case.dtype,
         "flops": float(case.flops),
         "bytes": float(case.bytes),
-        "floor_us": None if floor is None else floor * 1e6,
+        "floor_us": None,
         "checked": True,
         "complaint": "",
         "ours": None,
         "rivals": {},
         "refused": {},
         "ratios": {},
+        "quality": {},
+        "goals": [],
         "percent_of_floor": None,
         "taken_by_others": None,
+        "steady": False,
         "conclusive": False,
     }
-    complaint = work.check(work.ours.answer())
+    answer = work.ours.answer()
+    complaint = work.check(answer)
     if complaint:  # a wrong answer is not timed, and neither is anything beside it
         record.update(checked=False, complaint=complaint)
+        set_floor(record, floor)
         return record
-    candidates = {"fusednn": work.ours}
+    candidates, answers = {"fusednn": work.ours}, {"fusednn": answer}
     for name in filter(wanted, work.rivals):
-        candidate, reason = _admit(work, name)
+        candidate, reason, answer = _admit(work, name)
         if candidate is None:
             record["refused"][name] = reason
         else:
-            candidates[name] = candidate
+            candidates[name], answers[name] = candidate, answer
+    if work.quality is not None:
+        record["quality"] = {name: work.quality(answer) for name, answer in answers.items()}
+    answers.clear()
     watch = Contention()
     times = take_turns(candidates, effort)
     taken = watch.share()
@@ -317,7 +360,7 @@ def measure(
     record["rivals"] = {name: Summary.of(theirs).as_times() for name, theirs in times.items()}
     record["ratios"] = {n: r.median if quiet and r.conclusive else None for n, r in ratios.items()}
     record["taken_by_others"] = taken
-    if floor is not None and quiet and ours.conclusive:
-        record["percent_of_floor"] = 100 * floor / ours.median
-    record["conclusive"] = quiet and ours.conclusive and all(r.conclusive for r in ratios.values())
+    record["steady"] = quiet and ours.conclusive
+    set_floor(record, floor)
+    record["conclusive"] = record["steady"] and all(r.conclusive for r in ratios.values())
     return record

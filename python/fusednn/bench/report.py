@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from fusednn.bench.goals import in_words, is_own
 from fusednn.cli.tables import aligned
 
 NOISY = "too noisy to conclude"
@@ -39,6 +43,16 @@ def _ratio(record: Record, rival: str) -> str:
     return "noisy" if ratio is None else f"{ratio:.2f} x"
 
 
+def _goals(record: Record) -> str:
+    """Return whether a case reached what it should: "met", "missed", "?", or "" without a goal."""
+    answers = {goal["met"] for goal in record["goals"]}
+    if not answers:
+        return ""
+    if False in answers:
+        return "missed"
+    return "?" if None in answers else "met"
+
+
 def verdict(record: Record) -> str:
     """Return one line about a case: its time, or why there is none."""
     title = f"{record['suite']}: {record['name']}"
@@ -50,17 +64,23 @@ def verdict(record: Record) -> str:
         words.append(f"{record['percent_of_floor']:.0f} % of the floor")
     words += [f"{rival} {_ratio(record, rival)}" for rival in record["ratios"]]
     words += [f"{rival} refused: {reason}" for rival, reason in record["refused"].items()]
+    words += [f"{name} {value:.3f}" for name, value in _qualities(record)]
+    words += [f"goal missed: {in_words(goal)}" for goal in record["goals"] if goal["met"] is False]
     if not record["conclusive"]:
         words.append(NOISY)
     return f"{title}: {', '.join(words)}"
 
 
+def _qualities(record: Record) -> list[tuple[str, float]]:
+    return [(f"accuracy of {name}", value) for name, value in record["quality"].items()]
+
+
 def _suite_table(records: Sequence[Record]) -> str:
     rivals = list(dict.fromkeys(name for r in records for name in (*r["ratios"], *r["refused"])))
-    rows = [["", "ours", "iqr", "rate", "of the floor", *rivals, ""]]
+    rows = [["", "ours", "iqr", "rate", "of the floor", *rivals, "goals", ""]]
     for record in records:
         if not record["checked"]:
-            rows.append([record["name"], *[""] * (len(rivals) + 4), "WRONG ANSWER"])
+            rows.append([record["name"], *[""] * (len(rivals) + 5), "WRONG ANSWER"])
             continue
         ours, percent = record["ours"], record["percent_of_floor"]
         rows.append(
@@ -71,6 +91,7 @@ def _suite_table(records: Sequence[Record]) -> str:
                 _rate(record),
                 "" if percent is None else f"{percent:.0f} %",
                 *(_ratio(record, rival) for rival in rivals),
+                _goals(record),
                 "" if record["conclusive"] else NOISY,
             ]
         )
@@ -83,6 +104,21 @@ def tables(document: Document) -> str:
     for record in document["cases"]:
         suites.setdefault(record["suite"], []).append(record)
     return "\n\n".join(f"{suite}\n{_suite_table(records)}" for suite, records in suites.items())
+
+
+def goals(document: Document) -> str:
+    """Return how many goals were met, and each that was not, in words; "" without goals."""
+    judged = [(record, goal) for record in document["cases"] for goal in record["goals"]]
+    if not judged:
+        return ""
+    counts = Counter(goal["met"] for _, goal in judged)
+    lines = [f"goals: {counts[True]} met, {counts[False]} missed, {counts[None]} unknown"]
+    lines += [
+        f"  missed  {record['suite']}: {record['name']}: {in_words(goal)}"
+        for record, goal in judged
+        if goal["met"] is False
+    ]
+    return "\n".join(lines)
 
 
 def machine(document: Document) -> str:
@@ -116,14 +152,34 @@ IN_README = {
     "step": "one training step",
     "fit": "one training",
     "inference": "inference",
+    "torch": "torch program",
+}
+# Kind of picture -> what it shows; the files stand beside the JSON, see `picture`.
+PICTURES = {
+    "steps": "Time of a training step in each library, and the floor",
+    "growth": "How a step grows with width, depth, batch and threads",
+    "roofline": "What was reached of the limits of the machine",
 }
 
 
-def readme(document: Document) -> str:
+def picture(result: Path, kind: str, suffix: str = ".png") -> Path:
+    """Return where the picture of a result is: ``x.json`` and "steps" give ``x-steps.png``."""
+    return result.with_name(f"{result.stem}-{kind}{suffix}")
+
+
+def pictures(result: Path, page: Path) -> dict[str, str]:
+    """Return what the pictures show that lie beside a result -> their place as seen from a page."""
+    found = {text: picture(result, kind) for kind, text in PICTURES.items()}
+    return {
+        t: Path(os.path.relpath(p, page.parent)).as_posix() for t, p in found.items() if p.exists()
+    }
+
+
+def readme(document: Document, shown: Mapping[str, str] | None = None) -> str:
     """Return what stands in the README between the marks, as Markdown.
 
     Times are medians; a rival's cell has its own time and how many times ours that is. What is too
-    noisy to conclude has no number.
+    noisy to conclude has no number. `shown` are the pictures: text -> file.
     """
     parts = []
     for suite, heading in IN_README.items():
@@ -134,15 +190,27 @@ def readme(document: Document) -> str:
         ]
         if records:
             parts.append(_markdown(heading, records))
+    parts += [f"![{text}]({file})" for text, file in (shown or {}).items()]
+    parts.append(_small_print(document))
+    return "\n\n".join(parts)
+
+
+def _small_print(document: Document) -> str:
     m = document["machine"]
     versions = {name: rival["version"] for name, rival in m["rivals"].items()}
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-    parts.append(
+    counts = Counter(goal["met"] for record in document["cases"] for goal in record["goals"])
+    goals = (
+        f" Of {counts.total()} goals that the cases state, {counts[True]} are met, "
+        f"{counts[False]} missed and {counts[None]} too noisy to tell."
+        if counts
+        else ""
+    )
+    return (
         f"Medians of interleaved rounds on {m['cpu']} ({m['isa']}), threads: {m['threads']}; "
         f"fusednn {m['versions']['fusednn']}, {libraries}; {document['date'][:10]}. "
-        f"A ratio is how many times our time the rival needs."
+        f"A ratio is how many times our time the rival needs.{goals}"
     )
-    return "\n\n".join(parts)
 
 
 def _rival_cell(record: Record, rival: str) -> str:
@@ -153,15 +221,20 @@ def _rival_cell(record: Record, rival: str) -> str:
     return f"{duration(record['rivals'][rival]['median'])}, {_ratio(record, rival)}"
 
 
+def _rivals_of(records: Sequence[Record]) -> Iterator[str]:
+    yield from dict.fromkeys(n for record in records for n in record["rivals"] if not is_own(n))
+
+
 def _markdown(heading: str, records: Sequence[Record]) -> str:
-    rivals = list(dict.fromkeys(name for record in records for name in record["rivals"]))
+    rivals = list(_rivals_of(records))
     lines = [f"| {' | '.join([heading, 'fusednn', 'of the floor', *rivals])} |"]
     lines.append("|" + "---|" * (len(rivals) + 3))
     for record in records:
         percent = record["percent_of_floor"]
+        # A time of ours that is not steady is shown by no number either.
         cells = [
             record["name"],
-            f"**{duration(record['ours']['median'])}**",
+            f"**{duration(record['ours']['median'])}**" if record["steady"] else "noisy",
             "" if percent is None else f"{percent:.0f} %",
         ]
         cells += [_rival_cell(record, rival) for rival in rivals]
@@ -169,7 +242,7 @@ def _markdown(heading: str, records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def with_numbers(text: str, document: Document) -> str:
+def with_numbers(text: str, document: Document, shown: Mapping[str, str] | None = None) -> str:
     """Return a page with what stands between its marks made anew.
 
     Raises ValueError where the marks are not there exactly once, in this order.
@@ -178,4 +251,4 @@ def with_numbers(text: str, document: Document) -> str:
         raise ValueError(f"the page must have {BEGIN} and, after it, {END}, once each")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{readme(document)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{readme(document, shown)}\n{END}{after}"

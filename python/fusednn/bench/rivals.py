@@ -13,6 +13,7 @@ import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,14 @@ def installed() -> list[str]:
     return [name for name, (package, _) in LIBRARIES.items() if importlib.util.find_spec(package)]
 
 
+def library_of(rival: str) -> str:
+    """Return the library that a rival is named after."""
+    return rival.split("-")[0]
+
+
 def chooser(libraries: Sequence[str]) -> Callable[[str], bool]:
     """Return what says whether a rival belongs to one of these libraries."""
-    return lambda rival: rival.split("-")[0] in libraries
+    return lambda rival: library_of(rival) in libraries
 
 
 def describe(libraries: Sequence[str]) -> dict[str, dict[str, str | None]]:
@@ -154,28 +160,54 @@ def _torch_weights(network: Any) -> list[np.ndarray]:
     return [array.T.copy() if array.ndim == 2 else array.copy() for array in arrays]
 
 
-def torch_steps(
-    weights: Arrays, batches: Sequence[Arrays], checked: int, way: str
-) -> tuple[Candidate, Any]:
-    """Return training steps with Adam; the answer is the weights after the first `checked` ones.
-
-    `way` is "eager" (the loop of every tutorial), "fused" (the same with torch's fused Adam), or
-    "compile" (fused, with forward pass, loss and backward pass compiled).
-    """
+def _torch_adam(parameters: Any) -> Any:
     import torch
 
-    network = torch_network(weights)
+    return torch.optim.Adam(parameters, lr=LEARNING_RATE)
+
+
+def _fused_torch_adam(parameters: Any) -> Any:
+    import torch
+
+    return torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
+
+
+@dataclass(frozen=True)
+class TorchProgram:
+    """What a training loop is made of: a network of given weights, Adam of given parameters.
+
+    `compiled` are forward pass, loss and backward pass.
+    """
+
+    network: Callable[[Arrays], Any] = torch_network
+    adam: Callable[[Any], Any] = _torch_adam
+    compiled: bool = False
+
+
+# "eager" is the loop of every tutorial.
+TORCH_PROGRAMS = {
+    "eager": TorchProgram(),
+    "fused": TorchProgram(adam=_fused_torch_adam),
+    "compile": TorchProgram(adam=_fused_torch_adam, compiled=True),
+}
+
+
+def torch_steps(
+    weights: Arrays, batches: Sequence[Arrays], checked: int, program: TorchProgram
+) -> Candidate:
+    """Return training steps with Adam; the answer is the weights after the first `checked` ones."""
+    import torch
+
+    network = program.network(weights)
     data = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches]
     functional = torch.nn.functional
     criterion = functional.cross_entropy if data[0][1].dtype == torch.int64 else functional.mse_loss
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=LEARNING_RATE, fused=True if way != "eager" else None
-    )
+    optimizer = program.adam(network.parameters())
 
     def objective(x: Any, y: Any) -> Any:
         return criterion(network(x), y)
 
-    if way == "compile":
+    if program.compiled:
         objective = torch.compile(objective)
     turn = itertools.cycle(data)
 
@@ -186,12 +218,12 @@ def torch_steps(
         optimizer.step()
 
     def answer() -> list[np.ndarray]:
-        with limited(COMPILE_SECONDS) if way == "compile" else contextlib.nullcontext():
+        with limited(COMPILE_SECONDS) if program.compiled else contextlib.nullcontext():
             for _ in range(checked):
                 step(data[0])
         return _torch_weights(network)
 
-    return Candidate(step, answer), network
+    return Candidate(step, answer)
 
 
 def torch_inference(weights: Arrays, x: np.ndarray) -> Candidate:

@@ -6,18 +6,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 NUMBER = (int, float)
 NOTHING = type(None)
 
 Form = dict[str, Any]
 
+GOAL: Form = {
+    "kind": str,
+    "limit": NUMBER,
+    "of": list,
+    "value": (*NUMBER, NOTHING),
+    "met": (bool, NOTHING),
+}
 TIMES: Form = {"median": NUMBER, "iqr": NUMBER, "best": NUMBER, "n": int}
 CASE: Form = {
     "suite": str,
     "name": str,
     "params": dict,
     "dtype": str,
+    "threads": int,
+    "isa": str,
+    "date": str,
     "flops": NUMBER,
     "bytes": NUMBER,
     "floor_us": (*NUMBER, NOTHING),
@@ -27,8 +37,11 @@ CASE: Form = {
     "rivals": dict,
     "refused": dict,
     "ratios": dict,
+    "quality": dict,
+    "goals": list,
     "percent_of_floor": (*NUMBER, NOTHING),
     "taken_by_others": (*NUMBER, NOTHING),
+    "steady": bool,
     "conclusive": bool,
 }
 MACHINE: Form = {
@@ -86,12 +99,16 @@ def _case_problems(case: Any, place: str) -> Iterator[str]:
     for name, times in [("ours", case["ours"]), *case["rivals"].items()]:
         if times is not None:
             yield from _differences(times, TIMES, f"{place}.{name}")
+    for number, goal in enumerate(case["goals"]):
+        yield from _differences(goal, GOAL, f"{place}.goals[{number}]")
     if case["checked"] != (not case["complaint"]):
         yield f"{place}: a complaint and checked exclude each other"
     if case["checked"] != (case["ours"] is not None):
         yield f"{place}: what is timed has been checked, and the other way round"
     if set(case["ratios"]) != set(case["rivals"]):
         yield f"{place}: every rival has a ratio, which may be null"
+    if case["conclusive"] and not case["steady"]:
+        yield f"{place}: conclusive, but our own time is not steady"
     if case["conclusive"] and None in case["ratios"].values():
         yield f"{place}: conclusive, but without every ratio"
 

@@ -9,7 +9,17 @@ from types import ModuleType
 
 from fusednn.bench.harness import Case
 
-SUITES = ("gemm", "activation", "loss", "optimizer", "step", "fit", "inference")
+SUITES = (
+    "gemm",
+    "activation",
+    "loss",
+    "optimizer",
+    "step",
+    "growth",
+    "fit",
+    "inference",
+    "torch",
+)
 
 
 def _module(suite: str) -> ModuleType:

@@ -8,22 +8,78 @@ PyTorch writes into arrays that are there already, as we do; so nobody pays for 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from fusednn import ops
-from fusednn.bench import reference
+from fusednn.bench import goals, reference
 from fusednn.bench.harness import Candidate, Case, Work, close_to
 from fusednn.bench.rivals import jax_call
 
 SIZES = {"cache": 1 << 14, "memory": 1 << 24}
-BACKWARD = ("relu", "gelu", "silu")
 NORMALISED = [(1024, 1024), (8192, 1024)]
 SAMPLED = 1 << 14  # elements that the gate looks at, spread over the array
 TOLERANCE = 2e-6
 NORM_TOLERANCE = 1e-4  # sums over many rows in float32
+ALMOST = 0.9  # of the bandwidth of a loop that does nothing else
+NORM_LEAD = 3.0
+
+# PyTorch's operations that write into arrays, where it has them: of aten, x and out; and of aten,
+# dy, x, y and out.
+FORWARD: dict[str, Callable[..., Any]] = {
+    "relu": lambda aten, x, out: aten.relu.out(x, out=out),
+    "leaky_relu": lambda aten, x, out: aten.leaky_relu.out(x, 0.01, out=out),
+    "elu": lambda aten, x, out: aten.elu.out(x, out=out),
+    "gelu": lambda aten, x, out: aten.gelu.out(x, out=out),
+    "gelu_tanh": lambda aten, x, out: aten.gelu.out(x, approximate="tanh", out=out),
+    "silu": lambda aten, x, out: aten.silu.out(x, out=out),
+    "sigmoid": lambda aten, x, out: aten.sigmoid.out(x, out=out),
+    "hard_sigmoid": lambda aten, x, out: aten.hardsigmoid.out(x, out=out),
+    "tanh": lambda aten, x, out: aten.tanh.out(x, out=out),
+    "softplus": lambda aten, x, out: aten.softplus.out(x, out=out),
+    "mish": lambda aten, x, out: aten.mish.out(x, out=out),
+    "relu6": lambda aten, x, out: aten.hardtanh.out(x, 0, 6, out=out),
+    "hard_swish": lambda aten, x, out: aten.hardswish.out(x, out=out),
+    "exponential": lambda aten, x, out: aten.exp.out(x, out=out),
+    "log_sigmoid": lambda aten, x, out: aten.log_sigmoid.out(x, out=out),
+}
+BACKWARD: dict[str, Callable[..., Any]] = {
+    "relu": lambda aten, dy, x, y, out: aten.threshold_backward.grad_input(
+        dy, x, 0, grad_input=out
+    ),
+    "leaky_relu": lambda aten, dy, x, y, out: aten.leaky_relu_backward.grad_input(
+        dy, x, 0.01, False, grad_input=out
+    ),
+    "elu": lambda aten, dy, x, y, out: aten.elu_backward.grad_input(
+        dy, 1, 1, 1, False, x, grad_input=out
+    ),
+    "gelu": lambda aten, dy, x, y, out: aten.gelu_backward.grad_input(dy, x, grad_input=out),
+    "gelu_tanh": lambda aten, dy, x, y, out: aten.gelu_backward.grad_input(
+        dy, x, approximate="tanh", grad_input=out
+    ),
+    "silu": lambda aten, dy, x, y, out: aten.silu_backward.grad_input(dy, x, grad_input=out),
+    "sigmoid": lambda aten, dy, x, y, out: aten.sigmoid_backward.grad_input(dy, y, grad_input=out),
+    "hard_sigmoid": lambda aten, dy, x, y, out: aten.hardsigmoid_backward.grad_input(
+        dy, x, grad_input=out
+    ),
+    "tanh": lambda aten, dy, x, y, out: aten.tanh_backward.grad_input(dy, y, grad_input=out),
+    "softplus": lambda aten, dy, x, y, out: aten.softplus_backward.grad_input(
+        dy, x, 1, 20, grad_input=out
+    ),
+    "relu6": lambda aten, dy, x, y, out: aten.hardtanh_backward.grad_input(
+        dy, x, 0, 6, grad_input=out
+    ),
+}
+# Names in jax.nn that differ from ours, and in jax.numpy.
+JAX = {"softsign": "soft_sign"}
+JAX_NUMPY = {"tanh": "tanh", "exponential": "exp"}
+NUMPY: dict[str, Callable[..., Any]] = {
+    "relu": functools.partial(np.maximum, 0),
+    "tanh": np.tanh,
+    "exponential": np.exp,
+}
 
 
 def _random(*shape: int, seed: int) -> np.ndarray:
@@ -35,6 +91,15 @@ def _sample(array: np.ndarray) -> np.ndarray:
     return array[:: max(1, array.size // SAMPLED) | 1]
 
 
+def _torch(operation: Callable[..., Any], *arrays: np.ndarray) -> Candidate:
+    import torch
+
+    given = [torch.from_numpy(array) for array in arrays]
+    out = torch.empty_like(given[0])
+    run = functools.partial(operation, torch.ops.aten, *given, out)
+    return Candidate(run, lambda: _sample(run().numpy()))
+
+
 def _forward(name: str, n: int) -> Work:
     x, y = _random(n, seed=0), np.empty(n, np.float32)
 
@@ -42,36 +107,24 @@ def _forward(name: str, n: int) -> Work:
         result: np.ndarray = ops.activation_forward(x, name, out=y)
         return result
 
-    def numpy() -> Candidate:
-        functions: dict[str, Any] = {
-            "relu": lambda: np.maximum(x, 0, out=y),
-            "tanh": lambda: np.tanh(x, out=y),
-        }
-        run = functions[name]
-        return Candidate(run, lambda: _sample(run()).copy())
-
-    def torch() -> Candidate:
-        import torch
-
-        operation = getattr(torch.ops.aten, name)
-        given, out = torch.from_numpy(x), torch.empty(n)
-
-        def run() -> Any:
-            return operation.out(given, out=out)
-
-        return Candidate(run, lambda: _sample(run().numpy()))
-
     def jax() -> Candidate:
         import jax
 
-        function = jax.numpy.tanh if name == "tanh" else getattr(jax.nn, name)
-        exact = {"approximate": False} if name == "gelu" else {}
-        made = jax_call(lambda given: function(given, **exact), x)
+        if name in JAX_NUMPY:
+            function = getattr(jax.numpy, JAX_NUMPY[name])
+        elif name.startswith("gelu"):
+            function = functools.partial(jax.nn.gelu, approximate=name == "gelu_tanh")
+        else:
+            function = getattr(jax.nn, JAX.get(name, name))
+        made = jax_call(function, x)
         return Candidate(made.call, lambda: _sample(made.answer()))
 
-    rivals = {"torch": torch, "jax": jax}
-    if name in ("relu", "tanh"):
-        rivals["numpy"] = numpy
+    rivals: dict[str, Callable[[], Candidate]] = {"jax": jax}
+    if name in FORWARD:
+        rivals["torch"] = lambda: _torch(FORWARD[name], x)
+    if name in NUMPY:
+        run = functools.partial(NUMPY[name], x, out=y)
+        rivals["numpy"] = lambda: Candidate(run, lambda: _sample(run()).copy())
     check = close_to(reference.ACTIVATIONS[name][0](_sample(x).astype(np.float64)), TOLERANCE)
     return Work(Candidate(ours, lambda: _sample(ours()).copy()), rivals, check)
 
@@ -84,21 +137,12 @@ def _backward(name: str, n: int) -> Work:
         return result
 
     def torch() -> Candidate:
-        import torch
+        return _torch(BACKWARD[name], dy, x, ops.activation_forward(x, name))
 
-        aten = torch.ops.aten
-        tx, tdy, out = torch.from_numpy(x), torch.from_numpy(dy), torch.empty(n)
-        functions: dict[str, Any] = {
-            "relu": lambda: aten.threshold_backward.grad_input(tdy, tx, 0, grad_input=out),
-            "gelu": lambda: aten.gelu_backward.grad_input(tdy, tx, grad_input=out),
-            "silu": lambda: aten.silu_backward.grad_input(tdy, tx, grad_input=out),
-        }
-        run = functions[name]
-        return Candidate(run, lambda: _sample(run().numpy()))
-
+    rivals = {"torch": torch} if name in BACKWARD else {}
     derivative = reference.ACTIVATIONS[name][1](_sample(x).astype(np.float64))
     check = close_to(_sample(dy) * derivative, TOLERANCE)
-    return Work(Candidate(ours, lambda: _sample(ours()).copy()), {"torch": torch}, check)
+    return Work(Candidate(ours, lambda: _sample(ours()).copy()), rivals, check)
 
 
 def _normalisation(kind: str, shape: tuple[int, int]) -> Work:
@@ -134,27 +178,29 @@ def _normalisation(kind: str, shape: tuple[int, int]) -> Work:
     return Work(Candidate(ours, ours), {"torch": torch}, close_to(expected, NORM_TOLERANCE))
 
 
+def _elementwise(place: str, n: int) -> Iterator[Case]:
+    for way, arrays, loop, make in (
+        ("forward", 2, "copy", _forward),
+        ("backward", 3, "triad", _backward),
+    ):
+        for name in reference.ACTIVATIONS:
+            if name == "linear":  # a copy
+                continue
+            yield Case(
+                "activation",
+                f"{name.replace('_', ' ')} {way}, {place}",
+                0,
+                4.0 * arrays * n,
+                functools.partial(make, name, n),
+                {"activation": name, "pass": way, "elements": n},
+                goals=(goals.stream(ALMOST, loop),) if place == "memory" else (),
+            )
+
+
 def cases() -> Iterator[Case]:
     """Return activations and their derivatives in cache and in memory, then the normalisations."""
     for place, n in SIZES.items():
-        for name in reference.ACTIVATIONS:
-            yield Case(
-                "activation",
-                f"{name} forward, {place}",
-                0,
-                8.0 * n,
-                functools.partial(_forward, name, n),
-                {"activation": name, "pass": "forward", "elements": n},
-            )
-        for name in BACKWARD:
-            yield Case(
-                "activation",
-                f"{name} backward, {place}",
-                0,
-                12.0 * n,
-                functools.partial(_backward, name, n),
-                {"activation": name, "pass": "backward", "elements": n},
-            )
+        yield from _elementwise(place, n)
     for shape in NORMALISED:
         for kind in ("batch", "layer"):
             # Read x, write y; read x and dy, write dx.
@@ -165,4 +211,5 @@ def cases() -> Iterator[Case]:
                 20.0 * shape[0] * shape[1],
                 functools.partial(_normalisation, kind, shape),
                 {"normalisation": kind, "rows": shape[0], "columns": shape[1]},
+                goals=(goals.ratio(NORM_LEAD, "torch"),),
             )

@@ -15,6 +15,7 @@ import numpy as np
 
 import fusednn
 from fusednn import datasets
+from fusednn.bench import goals
 from fusednn.bench.harness import Candidate, Case, Work
 from fusednn.bench.networks import Network
 from fusednn.cli import rivals as library
@@ -23,21 +24,22 @@ from fusednn.datasets import Dataset
 
 @dataclass(frozen=True)
 class Training:
-    """A network, how it is trained, and the test accuracy without which it counts as wrong."""
+    """A network, how it is trained, the test accuracy without which it is wrong, and its goal."""
 
     data: str
     hidden: tuple[int, ...]
     batch: int
     epochs: int
     accuracy: float
+    goal: goals.Goal
     rivals: tuple[str, ...] = ("sklearn", "torch")
 
 
 TRAININGS = [
-    Training("digits", (64,), 64, 20, 0.93),
-    Training("digits", (128, 128), 64, 20, 0.95),
-    Training("digits", (512, 512), 256, 20, 0.95),
-    Training("fashion-mnist", (256, 128), 128, 1, 0.78),
+    Training("digits", (64,), 64, 20, 0.93, goals.ratio(10.0, "sklearn")),
+    Training("digits", (128, 128), 64, 20, 0.95, goals.ratio(10.0, "sklearn")),
+    Training("digits", (512, 512), 256, 20, 0.95, goals.ratio(2.5, "sklearn")),
+    Training("fashion-mnist", (256, 128), 128, 1, 0.78, goals.ratio(3.0, "torch")),
 ]
 LEARNING_RATE = 1e-3
 
@@ -118,7 +120,8 @@ def _work(training: Training) -> Work:
     def rival(name: str) -> Callable[[], Candidate]:
         return lambda: _rival(name, training, data)
 
-    return Work(_ours(training, data), {name: rival(name) for name in training.rivals}, check)
+    others = {name: rival(name) for name in training.rivals}
+    return Work(_ours(training, data), others, check, quality=float)
 
 
 def notes() -> list[str]:
@@ -150,4 +153,5 @@ def cases() -> Iterator[Case]:
                 "batch": training.batch,
                 "epochs": training.epochs,
             },
+            goals=(training.goal,),
         )

@@ -3,6 +3,8 @@
 
 "forward", "dx" and "dw" are timed inside native code, many runs in one call; a rival's call from
 Python is part of its time. "layer" goes through ``fusednn.ops.dense_forward``, call against call.
+"fusednn-bare" is ours without bias and activation, "fusednn-even" ours on a shape near by that is a
+multiple of everything, operation for operation.
 """
 
 from __future__ import annotations
@@ -14,30 +16,38 @@ from typing import Any
 import numpy as np
 
 from fusednn import _core, ops
+from fusednn.bench import goals
 from fusednn.bench.harness import Candidate, Case, Work, close_to
 from fusednn.bench.rivals import jax_call
 
 # Rows, inputs, units of a dense layer.
 Shape = tuple[int, int, int]
-SHAPES: list[Shape] = [
-    (32, 64, 64),
-    (64, 64, 64),
-    (32, 128, 128),
-    (128, 128, 128),
-    (256, 512, 512),
-    (512, 784, 512),
-    (1024, 1024, 1024),
-    (4096, 1024, 1024),
-    (2048, 2048, 2048),
-]
+SMALL: list[Shape] = [(32, 64, 64), (64, 64, 64), (32, 128, 128), (128, 128, 128)]
+MIDDLE: list[Shape] = [(256, 512, 512), (512, 784, 512)]
+LARGE: list[Shape] = [(1024, 1024, 1024), (4096, 1024, 1024)]
 SKINNY: list[Shape] = [
     (rows, inputs, units)
     for rows in (1, 4, 16, 32, 64)
     for inputs, units in ((32, 32), (128, 128), (512, 512), (1024, 1024), (128, 1024), (1024, 128))
 ]
-ODD: list[Shape] = [(67, 131, 97), (509, 787, 521), (1021, 1019, 1031)]  # multiples of nothing
-LAYERS: list[Shape] = [(1, 128, 128), (32, 128, 128), (128, 128, 128), (512, 512, 512)]
+# Multiples of nothing -> the even shape that each is compared with.
+ODD: dict[Shape, Shape] = {
+    (67, 131, 97): (64, 128, 96),
+    (509, 787, 521): (512, 784, 512),
+    (1021, 1019, 1031): (1024, 1024, 1024),
+}
+LAYERS: list[Shape] = [
+    *((rows, 128, 128) for rows in (1, 16, 128)),
+    *((rows, 512, 512) for rows in (1, 16, 64, 512)),
+]
+EPILOGUE: Shape = (512, 512, 512)
+AVX2 = "x86-64-v3"
+
+# Shares of the floor with one thread and with more, and leads.
+LARGE_ALONE, LARGE_TEAM, SMALL_ALONE = 0.94, 0.92, 0.80
+SKINNY_LEAD, ODD_KEEPS, EPILOGUE_KEEPS = 1.3, 0.85, 1 / 1.05
 TOLERANCE = 1e-5
+ROUNDING = 4e-3  # of a result in bfloat16
 SECONDS_IN_NATIVE = 2e-4  # long beside the call that brings us there
 
 
@@ -63,22 +73,38 @@ PRODUCTS: dict[str, tuple[int, Callable[[Any, Any, Any], tuple[Any, Any]]]] = {
 }
 
 
-def _product(kind: str, shape: Shape) -> Work:
+def _ours(kind: str, shape: Shape, arrays: list[np.ndarray], bfloat16: bool = False) -> Candidate:
+    x, w, y = own = [array.copy() for array in arrays]
+    repeats = max(1, round(SECONDS_IN_NATIVE / (_flops(shape) / 2e11)))
+
+    def answer() -> np.ndarray:
+        _core.run_product(kind, x, w, y, 1, bfloat16)
+        return own[PRODUCTS[kind][0]].copy()
+
+    return Candidate(lambda: _core.run_product(kind, x, w, y, repeats, bfloat16), answer, repeats)
+
+
+def _even(kind: str, shape: Shape) -> Candidate:
+    """Ours on the even shape, whose operations count as so many of the odd one."""
+    near = ODD[shape]
+    own = _ours(kind, near, _arrays(near))
+    return Candidate(own.call, own.answer, own.jobs * _flops(near) / _flops(shape), check=_nothing)
+
+
+def _nothing(_: Any) -> str:
+    return ""  # the same code is checked on the odd shape
+
+
+def _arrays(shape: Shape) -> list[np.ndarray]:
     rows, inputs, units = shape
-    arrays = [_random(rows, inputs), _random(inputs, units, seed=1), _random(rows, units, seed=2)]
+    return [_random(rows, inputs), _random(inputs, units, seed=1), _random(rows, units, seed=2)]
+
+
+def _product(kind: str, shape: Shape) -> Work:
+    arrays = _arrays(shape)
     place, factors_of = PRODUCTS[kind]
     left, right = factors_of(*arrays)
     expected = left.astype(np.float64) @ right.astype(np.float64)
-
-    def ours() -> Candidate:
-        x, w, y = own = [array.copy() for array in arrays]
-        repeats = max(1, round(SECONDS_IN_NATIVE / (_flops(shape) / 2e11)))
-
-        def answer() -> np.ndarray:
-            _core.run_product(kind, x, w, y)
-            return own[place].copy()
-
-        return Candidate(lambda: _core.run_product(kind, x, w, y, repeats), answer, repeats)
 
     def numpy() -> Candidate:
         out = np.empty_like(arrays[place])
@@ -98,8 +124,24 @@ def _product(kind: str, shape: Shape) -> Work:
 
         return jax_call(multiply, *arrays)
 
-    rivals = {"numpy": numpy, "torch": torch, "jax": jax}
-    return Work(ours(), rivals, close_to(expected, TOLERANCE))
+    def onednn() -> Candidate:
+        import torch
+
+        x, w, _ = map(torch.from_numpy, arrays)
+        layer = torch.ops.mkldnn._linear_pointwise
+        packed = torch.ops.mkldnn._reorder_linear_weight(w.t().contiguous(), len(x))
+        run = functools.partial(layer, x, packed, None, "none", [], "")
+        return Candidate(run, lambda: run().numpy())
+
+    rivals: dict[str, Callable[[], Candidate]] = {"numpy": numpy, "torch": torch}
+    if shape not in SKINNY:  # whose goal names the others, and there are many
+        rivals["jax"] = jax
+    if kind == "forward":
+        rivals["torch-onednn"] = onednn
+    if shape in ODD:
+        rivals["fusednn-even"] = lambda: _even(kind, shape)
+    own = _ours(kind, shape, arrays)
+    return Work(own, rivals, close_to(expected, TOLERANCE))
 
 
 def _layer(activation: str, shape: Shape) -> Work:
@@ -142,28 +184,95 @@ def _layer(activation: str, shape: Shape) -> Work:
 
         return jax_call(layer, x, w, b)
 
+    def bare() -> Candidate:
+        run = functools.partial(ops.dense_forward, x, w, out=np.empty_like(y))
+        return Candidate(run, lambda: run().copy(), check=close_to(lambda: right - b, TOLERANCE))
+
+    rivals = {"numpy": numpy, "torch": torch, "jax": jax}
+    if shape == EPILOGUE:
+        rivals["fusednn-bare"] = bare
+    return Work(Candidate(ours, lambda: ours().copy()), rivals, close_to(expected, TOLERANCE))
+
+
+def _rounded(array: np.ndarray) -> np.ndarray:
+    """Return float32 values that are exactly bfloat16: the nearest, the even one of two."""
+    bits = array.view(np.uint32)
+    nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return nearest.view(np.float32)
+
+
+def _bfloat16(kind: str, shape: Shape) -> Work:
+    arrays = [_rounded(array) for array in _arrays(shape)]
+    place, factors_of = PRODUCTS[kind]
+    left, right = factors_of(*arrays)
+    expected = left.astype(np.float64) @ right.astype(np.float64)
     check = close_to(expected, TOLERANCE)
-    own = Candidate(ours, lambda: ours().copy())
-    return Work(own, {"numpy": numpy, "torch": torch, "jax": jax}, check)
+
+    def torch() -> Candidate:
+        import torch
+
+        a, b = (factor.bfloat16() for factor in factors_of(*map(torch.from_numpy, arrays)))
+        out = torch.empty(arrays[place].shape, dtype=torch.bfloat16)
+        # Its result is rounded as well.
+        rough = close_to(expected, ROUNDING)
+        return Candidate(
+            lambda: torch.mm(a, b, out=out), lambda: (a @ b).float().numpy(), check=rough
+        )
+
+    rivals = {"torch-bfloat16": torch, "fusednn-float32": lambda: _ours(kind, shape, arrays)}
+    return Work(_ours(kind, shape, arrays, bfloat16=True), rivals, check)
+
+
+def _case(kind: str, shape: Shape, setup: Callable[[], Work], **more: Any) -> Case:
+    rows, inputs, units = shape
+    params = {"kind": kind, "rows": rows, "inputs": inputs, "units": units}
+    name = f"{kind} {rows}x{inputs}x{units}"
+    if more.get("dtype"):
+        name += f", {more['dtype']}"
+    if more.get("isa"):
+        name += ", AVX2"
+    if more.get("threads"):
+        name += ", 1 thread"
+    return Case("gemm", name, _flops(shape), _bytes(shape), setup, params, **more)
+
+
+def _products(shape: Shape, *wanted: goals.Goal, **more: Any) -> Iterator[Case]:
+    for kind in PRODUCTS:
+        setup = functools.partial(_product, kind, shape)
+        yield _case(kind, shape, setup, goals=wanted, **more)
 
 
 def cases() -> Iterator[Case]:
     """Return the products of every shape, and the layers."""
-    wanted = [(kind, shape) for shape in SHAPES + ODD for kind in PRODUCTS]
-    wanted += [("forward", shape) for shape in SKINNY if shape not in SHAPES]
-    for kind, shape in wanted:
-        yield _case(kind, shape, functools.partial(_product, kind, shape))
-    for shape in LAYERS:
-        for activation in ("linear", "relu"):
-            yield _case(
-                f"layer {activation}",
-                shape,
-                functools.partial(_layer, activation, shape),
-            )
-
-
-def _case(kind: str, shape: Shape, setup: Callable[[], Work]) -> Case:
-    rows, inputs, units = shape
-    params = {"kind": kind, "rows": rows, "inputs": inputs, "units": units}
-    name = f"{kind} {rows}x{inputs}x{units}"
-    return Case("gemm", name, _flops(shape), _bytes(shape), setup, params)
+    blas = goals.ratio(1.0, "numpy")
+    for shape in LARGE:
+        yield from _products(shape, goals.floor(LARGE_TEAM), blas)
+        yield from _products(shape, goals.floor(LARGE_ALONE), blas, threads=1)
+    yield from _products(LARGE[0], goals.floor(LARGE_ALONE), threads=1, isa=AVX2)
+    # Two goals: a lead over our own float32, and no less than oneDNN, whose result is narrower.
+    both = (goals.ratio(1.8, "fusednn-float32"), goals.ratio(0.95, "torch-bfloat16"))
+    for kind in PRODUCTS:
+        for threads in (0, 1):
+            setup = functools.partial(_bfloat16, kind, LARGE[0])
+            yield _case(kind, LARGE[0], setup, goals=both, dtype="bfloat16", threads=threads)
+    for shape in SMALL + MIDDLE:
+        cube = shape in ((64, 64, 64), (128, 128, 128))
+        if shape not in SKINNY:
+            yield from _products(shape)
+        yield from _products(shape, *([goals.floor(SMALL_ALONE)] if cube else []), threads=1)
+    for shape in ODD:
+        yield from _products(shape, goals.ratio(ODD_KEEPS, "fusednn-even"))
+    for shape in SKINNY:
+        lead = goals.ratio(SKINNY_LEAD, "numpy", "torch", "torch-onednn")
+        yield from _products(shape, lead)
+    for threads in (0, 1):
+        for shape in LAYERS:
+            for activation in ("linear", "relu"):
+                keeps = shape == EPILOGUE and activation == "relu"
+                yield _case(
+                    f"layer {activation}",
+                    shape,
+                    functools.partial(_layer, activation, shape),
+                    goals=(goals.ratio(EPILOGUE_KEEPS, "fusednn-bare"),) if keeps else (),
+                    threads=threads,
+                )

@@ -10,31 +10,34 @@ from typing import Any
 import numpy as np
 
 from fusednn import ops
-from fusednn.bench import reference
+from fusednn.bench import goals, reference
 from fusednn.bench.harness import Candidate, Case, Work, close_to
 from fusednn.bench.rivals import jax_call
 
 TOLERANCE = 1e-5
-ROWWISE = [(256, 10), (1024, 10), (128, 1000), (4096, 1000), (1024, 32000)]
+CROSS_ENTROPY = [(256, 10), (1024, 10), (128, 1000), (4096, 1000), (1024, 32000)]
+ROWWISE = [(256, 10), (4096, 1000)]
 POINTWISE = [(256, 64), (4096, 4096)]
+ALMOST = 0.9  # of the bandwidth of a loop that does nothing else
 
-# Our name -> reference, PyTorch's name, and whether the targets are probabilities.
-Reference = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
-LOSSES: dict[str, tuple[Reference, str, bool]] = {
-    "mse": (reference.mse, "mse_loss", False),
-    "huber": (reference.huber, "huber_loss", False),
-    "binary_cross_entropy_logits": (
-        reference.binary_cross_entropy,
-        "binary_cross_entropy_with_logits",
-        True,
-    ),
+# Our name -> PyTorch's function, and arguments that make it the same loss.
+TORCH: dict[str, tuple[str, dict[str, Any]]] = {
+    "mse": ("mse_loss", {}),
+    "mae": ("l1_loss", {}),
+    "huber": ("huber_loss", {}),
+    "poisson": ("poisson_nll_loss", {"log_input": False, "eps": 1e-7}),
+    "poisson_log": ("poisson_nll_loss", {}),
+    "binary_cross_entropy": ("binary_cross_entropy", {}),
+    "binary_cross_entropy_logits": ("binary_cross_entropy_with_logits", {}),
+    "softmax_cross_entropy": ("cross_entropy", {}),
 }
 
 
-def _torch(function: str, x: np.ndarray, target: np.ndarray) -> Candidate:
+def _torch(name: str, x: np.ndarray, target: np.ndarray) -> Candidate:
     import torch
 
-    criterion = getattr(torch.nn.functional, function)
+    function, options = TORCH[name]
+    criterion = functools.partial(getattr(torch.nn.functional, function), **options)
     given, wanted = torch.from_numpy(x).requires_grad_(), torch.from_numpy(target)
 
     def run() -> tuple[Any, Any]:
@@ -56,55 +59,67 @@ def _jax_cross_entropy(x: np.ndarray, labels: np.ndarray) -> Candidate:
     return jax_call(jax.value_and_grad(value), x, labels)
 
 
-def _work(name: str, shape: tuple[int, int], target: np.ndarray, right: Reference) -> Work:
-    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+def _drawn(kind: str, shape: tuple[int, int], rowwise: bool, seed: int) -> np.ndarray:
+    """Return random predictions or targets of a kind; see `reference.Loss`."""
+    generator = np.random.default_rng(seed)
+    if kind == "labels":
+        return generator.integers(0, shape[1], shape[0])
+    if kind == "any":
+        return generator.standard_normal(shape, dtype=np.float32)
+    if kind == "signs":
+        return generator.choice(np.array([-1, 1], np.float32), shape)
+    drawn = 0.01 + 0.98 * generator.random(shape, dtype=np.float32)
+    if rowwise and kind == "probabilities":
+        drawn /= drawn.sum(axis=1, keepdims=True)
+    return drawn
+
+
+def _work(name: str, shape: tuple[int, int]) -> Work:
+    right = reference.LOSSES[name]
+    x = _drawn(right.predictions, shape, right.rowwise, seed=0)
+    target = _drawn(right.targets, shape, right.rowwise, seed=1)
     out = np.empty_like(x)
 
     def ours() -> tuple[Any, Any]:
         return ops.loss(name, x, target, out=out)
 
     rivals: dict[str, Callable[[], Candidate]] = {}
+    if name in TORCH:
+        rivals["torch"] = lambda: _torch(name, x, target)
     if name == "softmax_cross_entropy":
-        rivals["torch"] = lambda: _torch("cross_entropy", x, target)
         rivals["jax"] = lambda: _jax_cross_entropy(x, target)
-    else:
-        rivals["torch"] = lambda: _torch(LOSSES[name][1], x, target)
     own = Candidate(ours, lambda: [np.array(part) for part in ours()])
     return Work(own, rivals, close_to(lambda: right(x, target), TOLERANCE))
 
 
-def _rowwise(shape: tuple[int, int]) -> Work:
-    labels = np.random.default_rng(1).integers(0, shape[1], shape[0])
-    return _work("softmax_cross_entropy", shape, labels, reference.cross_entropy)
+def _shapes(name: str) -> list[tuple[int, int]]:
+    if name == "softmax_cross_entropy":
+        return CROSS_ENTROPY
+    return ROWWISE if reference.LOSSES[name].rowwise else POINTWISE
 
 
-def _pointwise(name: str, shape: tuple[int, int]) -> Work:
-    generator = np.random.default_rng(1)
-    right, _, probabilities = LOSSES[name]
-    draw = generator.random if probabilities else generator.standard_normal
-    return _work(name, shape, draw(shape, dtype=np.float32), right)
+def _goals(name: str, large: bool) -> tuple[goals.Goal, ...]:
+    """Return what the issue of the project asks for: bandwidth, and a lead over torch."""
+    wanted = [goals.ratio(2.5, "torch")] if name == "softmax_cross_entropy" else []
+    if large:
+        labels = reference.LOSSES[name].targets == "labels"
+        wanted.append(goals.stream(ALMOST, "copy" if labels else "triad"))
+    return tuple(wanted)
 
 
 def cases() -> Iterator[Case]:
-    """Return softmax cross-entropy with labels, and losses of single values."""
-    for shape in ROWWISE:
-        # Read the scores, write the gradient.
-        yield Case(
-            "loss",
-            f"softmax cross-entropy {shape[0]}x{shape[1]}",
-            0,
-            8.0 * shape[0] * shape[1],
-            functools.partial(_rowwise, shape),
-            {"loss": "softmax_cross_entropy", "rows": shape[0], "outputs": shape[1]},
-        )
-    for name in LOSSES:
-        for shape in POINTWISE:
-            # Read predictions and targets, write the gradient.
+    """Return every loss, small and larger than the caches."""
+    for name, right in reference.LOSSES.items():
+        for shape in _shapes(name):
+            elements = shape[0] * shape[1]
+            # Read predictions and targets, write the gradient; labels are next to nothing.
+            moved = (8.0 if right.targets == "labels" else 12.0) * elements
             yield Case(
                 "loss",
                 f"{name.replace('_', ' ')} {shape[0]}x{shape[1]}",
                 0,
-                12.0 * shape[0] * shape[1],
-                functools.partial(_pointwise, name, shape),
+                moved,
+                functools.partial(_work, name, shape),
                 {"loss": name, "rows": shape[0], "outputs": shape[1]},
+                goals=_goals(name, moved > 1e8),
             )

@@ -9,23 +9,28 @@ each step as well (``train_on_batch``, which also checks its data and reports th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from fusednn.bench import reference, rivals
+from fusednn.bench import goals, reference, rivals
 from fusednn.bench.harness import Candidate, Case, Work
 from fusednn.bench.networks import Network
 
-NETWORKS = [
-    Network((8, 32, 32, 1), 32),
-    Network((32, 128, 128, 10), 64),
-    Network((784, 128, 10), 128),
-    Network((784, 512, 512, 10), 256),
-    Network((1024,) * 5, 1024),
-    Network((4096,) * 3, 1024),
-]
+# Network -> microseconds of a step at most on the machine the goals were set on, and the lead over
+# the best of the other libraries.
+NETWORKS = {
+    Network((8, 32, 32, 1), 32): (2.0, 14.0),
+    Network((32, 128, 128, 10), 64): (25.0, 4.3),
+    Network((784, 128, 10), 128): (135.0, 2.3),
+    Network((784, 512, 512, 10), 256): (1850.0, 1.3),
+    Network((1024,) * 5, 1024): (51000.0, 1.4),
+    Network((4096,) * 3, 1024): (370000.0, 1.45),
+}
+# The operations per second of that machine, which make shares of the floor of its microseconds.
+PEAK = 510e9
+RIVALS = ("torch-eager", "torch-fused", "torch-compile", "jax")
 CHECKED_STEPS = 2
 # Of the way that the weights went. Adam divides by the size of the gradient, so rounding decides
 # where a gradient is nearly zero; that is one weight in many.
@@ -84,8 +89,8 @@ def moved_as(start: list[np.ndarray], right: list[np.ndarray]) -> Callable[[Any]
     return check
 
 
-def work(network: Network, way: str) -> Work:
-    """Return the job with ours in one way, "epoch" or "on batch", and the rivals."""
+def work(network: Network, way: str, names: Sequence[str] = RIVALS) -> Work:
+    """Return the job with ours in one way, "epoch" or "on batch", and these rivals."""
     weights = reference.initial_weights(network.widths, seed=0)
     count = _steps_of_an_epoch(network)
     ours = _Ours(network, weights, count)
@@ -98,27 +103,36 @@ def work(network: Network, way: str) -> Work:
     def right() -> list[np.ndarray]:
         return reference.network_trained(weights, *batches[0], CHECKED_STEPS)[0]
 
-    def torch(kind: str) -> Callable[[], Candidate]:
-        return lambda: rivals.torch_steps(weights, batches, CHECKED_STEPS, kind)[0]
+    def rival(name: str) -> Candidate:
+        if name == "jax":
+            return rivals.jax_steps(weights, batches, CHECKED_STEPS)
+        program = rivals.TORCH_PROGRAMS[name.removeprefix("torch-")]
+        return rivals.torch_steps(weights, batches, CHECKED_STEPS, program)
 
-    others = {f"torch-{kind}": torch(kind) for kind in ("eager", "fused", "compile")}
-    others["jax"] = lambda: rivals.jax_steps(weights, batches, CHECKED_STEPS)
     return Work(
         ours.candidate(way),
-        others if way == "epoch" else {},
+        {name: functools.partial(rival, name) for name in names},
         lambda reached: moved_as(weights, right())(reached),
     )
+
+
+def _goals(network: Network) -> tuple[goals.Goal, ...]:
+    microseconds, lead = NETWORKS[network]
+    share = network.step_flops / PEAK / (microseconds * 1e-6)
+    return goals.floor(round(share, 3)), goals.ratio(lead)
 
 
 def cases() -> Iterator[Case]:
     """Return the six networks, each in both ways; the rivals run beside the first."""
     for network in NETWORKS:
         for way in ("epoch", "on batch"):
+            epoch = way == "epoch"
             yield Case(
                 "step",
-                network.name if way == "epoch" else f"{network.name}, {way}",
+                network.name if epoch else f"{network.name}, {way}",
                 network.step_flops,
                 network.step_bytes,
-                functools.partial(work, network, way),
+                functools.partial(work, network, way, RIVALS if epoch else ()),
                 {"widths": list(network.widths), "batch": network.batch, "way": way},
+                goals=_goals(network) if epoch else (),
             )
