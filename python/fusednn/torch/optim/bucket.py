@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of one kind, and the native updater that steps over all of them at once."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import chain, compress
+from typing import Any
+
+import torch
+from fusednn import _core
+from fusednn.torch.optim.options import Kind
+from fusednn.torch.optim.reading import copied_like, laid_out_like, why_not
+
+Entries = dict[str, Any]
+
+_GRAD = operator.attrgetter("grad")
+_VERSION = operator.attrgetter("_version")
+
+
+class Bucket:
+    """One native updater and everything it points to.
+
+    What a step needs of the tensors is read here once. From then on each step only makes sure that
+    nothing has changed: addresses and layouts natively, the objects by identity.
+    """
+
+    def __init__(self, kind: Kind, counted: bool) -> None:
+        self.kind = kind
+        # Without `counted` PyTorch keeps no count of steps: it is kept here.
+        self._counted = counted
+        self.updater = _core.Updater(
+            kind.rule, dtype=kind.native_dtype, ema=kind.ema, masters=kind.masters
+        )
+        self.params: list[torch.Tensor] = []
+        self.places: list[int] = []
+        self._entries: list[Entries] = []
+        # Per state of the rule, and of what is beside it, one tensor for each parameter.
+        self._states: dict[str, list[torch.Tensor]] = {name: [] for name in self._state_names()}
+        self._counts: list[float] = []
+        self._copies: list[torch.Tensor | None] = []
+
+    def _state_names(self) -> list[str]:
+        names = [*self.updater.states]
+        names += self.updater.scalars if self._counted else self.updater.scalars[1:]
+        names += ["ema"] if self.kind.ema else []
+        return names + (["master"] if self.kind.masters else [])
+
+    # ---- building --------------------------------------------------------------------------------
+
+    def add(self, p: torch.Tensor, place: int, entries: Entries | None) -> None:
+        """Add a parameter of the group at `place`, with its state in PyTorch's form."""
+        self.params.append(p)
+        self.places.append(place)
+        self._counts.append(1.0)
+        if entries is not None:
+            self._entries.append(entries)
+        for name, tensors in self._states.items():
+            assert entries is not None
+            tensors.append(self._state(p, name, entries))
+
+    def _state(self, p: torch.Tensor, name: str, entries: Entries) -> torch.Tensor:
+        given = entries.get(name)
+        if name in self.updater.scalars:
+            made = _scalar(name, given)
+        elif name in ("ema", "master"):
+            wide = self.kind.wide
+            made = copied_like(p, p, wide) if given is None else laid_out_like(p, given, wide)
+        elif given is not None:
+            made = laid_out_like(p, given, p.dtype)
+        elif name == "momentum_buffer" and not self._counted:
+            # PyTorch makes it of the first gradient: so does the rule, in its first step.
+            made = torch.zeros_like(p, memory_format=torch.preserve_format)
+            self._counts[-1] = 0.0
+        else:
+            raise KeyError(
+                f"{name!r}: missing in the state of a parameter of shape {tuple(p.shape)}; an "
+                "option that needs it was switched on after the first step"
+            )
+        if made is not given:
+            entries[name] = made
+        return made
+
+    def finish(self) -> None:
+        """Hand all addresses to the native side, and remember how everything looked."""
+        n = len(self.params)
+        count = torch.tensor(self._counts, dtype=torch.float32)
+        if not self._counted:
+            self._count = count  # the native side points to it
+        self._tensors = [*self.params, *chain.from_iterable(self._states.values())]
+        self._like = _core.TensorList(torch.Tensor, self.params)
+        self._look = _core.TensorList(torch.Tensor, self._tensors)
+        self._values = list(chain.from_iterable(map(dict.values, self._entries)))
+        self._versions = list(map(_VERSION, self.params))
+        # PyTorch computes conjugates late, and so the imaginary part of one, which as a view into
+        # complex numbers cannot look like a dense parameter, unless it is a single number.
+        lazy = [self.kind.dtype.is_complex or p.numel() == 1 for p in self.params]
+        self._maybe_lazy = lazy if any(lazy) else []
+
+        lists = [self._look.addresses[i * n : i * n + n] for i in range(1 + len(self._states))]
+        of = dict(zip(self._states, lists[1:], strict=True))
+        if not self._counted:
+            of["step"] = [count.data_ptr() + 4 * i for i in range(n)]
+        self.groups = sorted(set(self.places))
+        # A complex number is two real ones, for every formula and for the norm.
+        parts = 2 if self.kind.dtype.is_complex else 1
+        self.updater.set_tensors(
+            lists[0],
+            [p.numel() * parts for p in self.params],
+            [of[name] for name in self.updater.states],
+            [of[name] for name in self.updater.scalars],
+            [self.groups.index(place) for place in self.places],
+            ema=of.get("ema"),
+            masters=of.get("master"),
+        )
+
+    def pieces(self, owner: int) -> list[tuple[int, int, int]]:
+        """The memory that a step writes, as (begin, end, owner), owners counted from `owner`."""
+        n = len(self.params)
+        return [
+            (t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), owner + i % n)
+            for i, t in enumerate(self._tensors)
+        ]
+
+    def set_options(self, options: Sequence[dict[str, Any]]) -> None:
+        """Set the options of all groups of the optimizer."""
+        self.updater.set_groups([options[place] for place in self.groups])
+
+    # ---- a step ----------------------------------------------------------------------------------
+
+    def gradients(self) -> list[int] | None:
+        """Addresses of the gradients, 0 where there is none; None if anything has changed."""
+        if not _core.same_objects(self._entries, self._values):
+            return None
+        if not self._look.unchanged(self._tensors):
+            return None
+        gradients = list(map(_GRAD, self.params))
+        addresses: list[int] | None = self._like.addresses_like(gradients)
+        if addresses is None:
+            return self._copied(gradients)
+        if self._maybe_lazy and any(map(_is_lazy, compress(gradients, self._maybe_lazy))):
+            return self._copied(gradients)
+        return addresses
+
+    def _copied(self, gradients: list[torch.Tensor | None]) -> list[int] | None:
+        """The same, with copies of those that are not laid out like their parameters."""
+        self._copies = []
+        for p, gradient in zip(self.params, gradients, strict=True):
+            if gradient is not None and why_not(p, gradient) is not None:
+                return None
+            copy = None if gradient is None else laid_out_like(p, gradient.detach())
+            self._copies.append(copy)
+        return self._like.addresses_like(self._copies)
+
+    def square_norm(self, gradients: list[int], scale: float) -> float:
+        return self.updater.square_norm(_core.Gradients(gradients), gradient_scale=scale)
+
+    def step(
+        self, gradients: list[int], lr: list[float], scale: float, max_norm: float | None
+    ) -> float | None:
+        """Update everything that has a gradient; return the norm if it is limited."""
+        if self.kind.masters:
+            self._follow_parameters()
+        norm: float | None = self.updater.step(
+            _core.Gradients(gradients),
+            lr=[lr[place] for place in self.groups],
+            gradient_scale=scale,
+            max_norm=max_norm,
+        )
+        written = self.params if 0 not in gradients else list(compress(self.params, gradients))
+        torch.autograd.graph.increment_version(written)
+        if self.kind.masters:
+            self._versions = list(map(_VERSION, self.params))
+        self._copies = []
+        return norm
+
+    @torch.no_grad()
+    def _follow_parameters(self) -> None:
+        """Take over parameters that somebody else has written since the last step."""
+        versions = list(map(_VERSION, self.params))
+        if versions == self._versions:
+            return
+        for p, master in zip(self.params, self._states["master"], strict=True):
+            # Where the parameter is still the rounded master, the master knows more.
+            changed = p != master.to(p.dtype)
+            master.copy_(torch.where(changed, p.to(master.dtype), master))
+
+
+def _is_lazy(gradient: torch.Tensor | None) -> bool:
+    return gradient is not None and (gradient.is_neg() or gradient.is_conj())
+
+
+def _scalar(name: str, given: Any) -> torch.Tensor:
+    """A number of the state as the native side reads it: float32, alone, on the host."""
+    if given is None:
+        raise KeyError(f"{name!r}: missing in the state of a parameter")
+    if (
+        type(given) is torch.Tensor
+        and given.dtype == torch.float32
+        and given.device.type == "cpu"
+        and given.numel() == 1
+    ):
+        return given
+    return torch.tensor(float(given), dtype=torch.float32)

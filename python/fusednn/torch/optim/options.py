@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of a parameter group: ours are checked here, PyTorch's by PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+Group: TypeAlias = dict[str, Any]
+Number: TypeAlias = float | torch.Tensor
+
+# What a group has beside PyTorch's own options.
+EXTRAS: Mapping[str, Any] = {"master_weights": False, "max_norm": None, "ema": None}
+
+# Every group is asked for these; an optimizer adds the options of its rule.
+COMMON = ("weight_decay", "maximize", "differentiable", *EXTRAS)
+
+NARROW = (torch.bfloat16, torch.float16)
+
+
+def check_group(group: Mapping[str, Any]) -> None:
+    """Refuse what no step could do."""
+    if group.get("differentiable"):
+        raise RuntimeError(
+            "differentiable=True: a fused step writes to the parameters through pointers, which "
+            "autograd cannot record; use the optimizer of torch.optim"
+        )
+    flag = group.get("master_weights", False)
+    if not isinstance(flag, bool):
+        raise TypeError(f"master_weights={flag!r} must be True or False")
+    norm = group.get("max_norm")
+    if norm is not None and not _is_number(norm, 0, math.inf):
+        raise ValueError(f"max_norm={norm!r} must be None or a number that is not negative")
+    decay = group.get("ema")
+    if decay is not None and not (_is_number(decay, 0, 1) and 0 < decay < 1):
+        raise ValueError(f"ema={decay!r} must be None or a number between 0 and 1")
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def plain(value: Any) -> Any:
+    """An option as numbers: PyTorch allows tensors of one element."""
+    if isinstance(value, torch.Tensor):
+        return value.item()
+    if isinstance(value, (tuple, list)):
+        return tuple(map(plain, value))
+    return value
+
+
+def has_tensor(values: Sequence[Any]) -> bool:
+    """Whether an option may change without becoming another object."""
+    return any(
+        isinstance(value, torch.Tensor) or (isinstance(value, (tuple, list)) and has_tensor(value))
+        for value in values
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What tensors must have in common to be stepped over together."""
+
+    rule: str
+    dtype: torch.dtype
+    ema: bool
+    masters: bool
+
+    @property
+    def wide(self) -> torch.dtype:
+        """The dtype of averages and masters."""
+        return torch.float32 if self.dtype in NARROW else self.dtype
+
+    @property
+    def native_dtype(self) -> str:
+        """Complex numbers are pairs of real ones."""
+        return str(self.dtype.to_real()).removeprefix("torch.")
+
+
+def kind_of(rule: str, group: Group, dtype: torch.dtype) -> Kind:
+    """The kind of a parameter of this dtype in this group."""
+    masters = bool(group["master_weights"]) and dtype in NARROW
+    return Kind(rule, dtype, group["ema"] is not None, masters)
