@@ -291,6 +291,8 @@ const Shape kShapes[] = {
     // a and b that are far away, packed at first use
     {260,  1100, 270,  0},
     {150,  520,  530,  2},
+    // b that is not packed, walked in steps
+    {20,   700,  1040, 0},
     // b read as a stream
     {1,    700,  300,  0},
     {2,    1500, 530,  1},

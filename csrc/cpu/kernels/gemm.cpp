@@ -2,9 +2,9 @@
 // The loops around the register tiles.
 //
 // c is cut into panels, as wide as a tile, and blocks of rows. An item is one panel of one block: its
-// rows of a stay in the second-level cache, and a chunk of its columns of b in the first, while the
-// tiles of the block are computed one after the other; then comes the next chunk of k. So c is
-// written while it is in cache, and meets its epilogue there.
+// rows of a stay in the second-level cache while the tiles of the block are computed one after the
+// other; then comes the next chunk of k. So c is written while it is in cache, and meets its epilogue
+// there. What the next items read is asked for meanwhile.
 #include "cpu/kernels/gemm.h"
 
 #include "cpu/kernels/gemm_dots.h"
@@ -91,38 +91,48 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
   tile.far = p.m * p.n * Index(sizeof(T)) > kNearBytes && !apart;
   tile.lanes = cols - (vectors - 1) * Vec<T>::size;
 
+  // Where nothing is in c yet, a chunk may be walked in steps, between which c holds the sums so far.
+  const bool whole = apart || tile.b_stride * Index(sizeof(T)) < kPage;
+
   for (Index chunk = item.first_chunk; chunk < item.end_chunk; ++chunk) {
-    const bool last = chunk == plan.chunks.pieces - 1;
-    const Index k = plan.chunks.begin(chunk);
     const bool add = chunk > 0 || p.accumulate;
-    tile.k = plan.chunks.length(chunk);
-    tile.b = item.b.data + (k - k0) * item.b.stride;
-    tile.bias = last && p.bias != nullptr ? p.bias + col : nullptr;
-    tile.add = apart ? chunk > 0 : add;
-    tile.relu = last && p.relu;
+    const Index begin = plan.chunks.begin(chunk), length = plan.chunks.length(chunk);
+    const Index step = whole || add ? length : smaller(length, kFarSteps);
     if (item.column_sums != nullptr) {
-      add_column_sums(item, {tile.b, tile.b_stride}, tile.k, cols, add);
+      const T* b = item.b.data + (begin - k0) * item.b.stride;
+      add_column_sums(item, {b, tile.b_stride}, length, cols, add);
     }
-    for (Index t = first_tile; t < end_tile; ++t) {
-      const Index row = plan.row(t);
-      if (item.ahead != nullptr) item.ahead->give(tile, t == first_tile, end_tile - first_tile);
-      const Index height = plan.rows.length(t);
-      if (item.packed_a != nullptr) {
-        tile.a = item.packed_a + (row - block_row) * slab + (k - k0) * height;
-        tile.a_stride = height;
-      } else {
-        tile.a = p.a + row * p.a_row + k * p.a_k;
+    Index k = begin;
+    do {
+      tile.k = smaller(step, begin + length - k);
+      const bool last = chunk == plan.chunks.pieces - 1 && k + tile.k == begin + length;
+      tile.b = item.b.data + (k - k0) * item.b.stride;
+      tile.bias = last && p.bias != nullptr ? p.bias + col : nullptr;
+      tile.add = apart ? chunk > 0 : add;
+      tile.resume = k > begin;
+      tile.relu = last && p.relu;
+      for (Index t = first_tile; t < end_tile; ++t) {
+        const Index row = plan.row(t);
+        if (item.ahead != nullptr) item.ahead->give(tile, t == first_tile, end_tile - first_tile);
+        const Index height = plan.rows.length(t);
+        if (item.packed_a != nullptr) {
+          tile.a = item.packed_a + (row - block_row) * slab + (k - k0) * height;
+          tile.a_stride = height;
+        } else {
+          tile.a = p.a + row * p.a_row + k * p.a_k;
+        }
+        tile.c = apart ? scratch + (row - block_row) * plan.width : item.c + row * p.c_row + col;
+        if (last && p.relu_saved != nullptr) {
+          tile.relu_saved = p.relu_saved + row * p.saved_row + col;
+        }
+        const bool adjacent = item.packed_a != nullptr || p.a_row == 1;
+        kTiles<T>.of[adjacent][height - 1][vectors - 1](tile);
+        if (last && p.finish != nullptr) {
+          p.finish(p.state, {tile.c, tile.c_stride, row, col, height, cols});
+        }
       }
-      tile.c = apart ? scratch + (row - block_row) * plan.width : item.c + row * p.c_row + col;
-      if (last && p.relu_saved != nullptr) {
-        tile.relu_saved = p.relu_saved + row * p.saved_row + col;
-      }
-      const bool adjacent = item.packed_a != nullptr || p.a_row == 1;
-      kTiles<T>.of[adjacent][height - 1][vectors - 1](tile);
-      if (last && p.finish != nullptr) {
-        p.finish(p.state, {tile.c, tile.c_stride, row, col, height, cols});
-      }
-    }
+      k += tile.k;
+    } while (k < begin + length);
   }
 }
 

@@ -66,6 +66,7 @@ struct Tile {
   int lanes;      // in the last vector
   bool add;       // to what c holds
   bool far;       // c is far away: ask for it before it is needed
+  bool resume;    // c holds the sum over earlier k: go on with it
   Ahead* ahead = nullptr;
   Index ahead_lines = 0;  // to ask for in this tile
 
@@ -78,14 +79,24 @@ struct Tile {
 template <class T, int R, int V, bool AdjacentRows>
 void compute_tile(const Tile<T>& tile) {
   using W = Vec<T>;
+  const int lanes = tile.lanes;
   W sum[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) sum[r][v] = W(T(0));
   }
+  if (tile.resume) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const T* c = tile.c + r * tile.c_stride;
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) {
+        sum[r][v] = W::load(c + v * W::size, v < V - 1 ? W::size : lanes);
+      }
+    }
+  }
 
-  const int lanes = tile.lanes;
   const T* a = tile.a;
   const T* b = tile.b;
   const Index a_stride = tile.a_stride;

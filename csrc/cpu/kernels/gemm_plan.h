@@ -13,7 +13,7 @@ constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
 constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
 // Long enough that going through c once more per chunk costs little. A chunk of a panel of b streams
-// from the second-level cache on processors with AVX-512 and fits into the first elsewhere.
+// from the second-level cache.
 constexpr Index kChunk = vector_bytes == 64 ? 1024 : 384;
 constexpr Index kBlockBytes =
     448 << 10;  // of a; the second-level cache also has b and c passing through
@@ -23,6 +23,8 @@ constexpr Index kLittleDepth = 8;
 // lies in another page of memory: the caches then hold little of the panel.
 constexpr Index kReuse = 40, kReuseFar = 8;
 constexpr Index kPage = 4096;
+constexpr Index kFarSteps = 512;  // of such rows; more do not stay in the second-level cache
+constexpr Index kNearPanelBytes = 64 << 10;  // so little of b stays near without that
 constexpr Index kMaxBlockRows = 144;
 constexpr Index kMaxBlockTiles = kMaxBlockRows / kTileRows;
 constexpr Index kPackedBytesA = 4 << 20;  // together they fit into a third-level cache
@@ -112,7 +114,7 @@ struct Plan {
 
     const Index bytes_b = p.k * p.n * Index(sizeof(T));
     const bool many_rows = rows.pieces >= (p.b_k * Index(sizeof(T)) < kPage ? kReuse : kReuseFar);
-    if (must_pack(p) || (many_rows && bytes_b > (kChunk * width * Index(sizeof(T))))) {
+    if (must_pack(p) || (many_rows && bytes_b > kNearPanelBytes)) {
       pack_b = blocks.pieces > 1 ? PackB::at_once : PackB::by_item;
     }
     pack_a = panels >= 4 && work > (1 << 20) && rows.pieces > 1;
