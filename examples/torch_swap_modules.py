@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 from torch.nn import functional as F
 
 import fusednn.torch.optim
-import torch
 from fusednn.torch.nn import swap_modules
-from torch import nn
 
 TARGET = "MedHouseVal"
 MISSING = (

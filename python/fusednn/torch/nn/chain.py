@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-import torch
 from fusednn.torch.nn import gate
 from fusednn.torch.nn.plan import Parameters, Plan, plan_of
 from fusednn.torch.nn.rules import Rule, activate, to_text
-from torch import Tensor
 
 
 def chain(x: Tensor, parameters: Parameters, rules: tuple[Rule, ...]) -> Tensor:

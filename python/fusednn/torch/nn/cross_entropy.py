@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-import torch
 from fusednn import _core
 from fusednn.torch.nn import gate
-from torch import Tensor
 
 _MOST_CLASSES = 1 << 24  # labels are compared as float32
 _REDUCTIONS = ("none", "mean", "sum")

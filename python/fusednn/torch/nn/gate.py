@@ -8,11 +8,10 @@ so such calls take torch's own.
 
 from __future__ import annotations
 
-from torch.autograd import forward_ad
-from torch.nn import Parameter
-
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 CPU = torch.device("cpu")
 NAMES = {torch.float32: "float32", torch.float64: "float64"}

@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import torch
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-import torch
 from fusednn.activations import Activation
 from fusednn.torch.nn.chain import chain
 from fusednn.torch.nn.rules import Rule, activation_of, rule_of
-from torch import Tensor, nn
 
 GivenActivation: TypeAlias = str | Mapping | Activation | nn.Module | None
 

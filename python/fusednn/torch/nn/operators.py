@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from fusednn.torch.nn import chain, cross_entropy
 from fusednn.torch.nn.plan import Plan, plan_of
 from fusednn.torch.nn.rules import from_text, saves_input
-from torch import Tensor
 
 
 def _layers(parameters: list[Tensor], text: str) -> tuple[list[Tensor | None], tuple]:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
+
 from fusednn import _core
 from fusednn.torch.nn import gate
 from fusednn.torch.nn.rules import Rule, parameters_of
-from torch import Tensor
 
 Parameters = Sequence["Tensor | None"]  # weight and bias of each layer; a bias may be None
 

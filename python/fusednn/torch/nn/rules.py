@@ -12,12 +12,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-import torch
 from fusednn import _core, activations, catalog
 from fusednn.activations import Activation
-from torch import Tensor, nn
 
 Rule: TypeAlias = tuple[Any, ...]  # (name, *values of its parameters)
 

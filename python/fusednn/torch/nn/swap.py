@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from fusednn.torch.nn import gate
 from fusednn.torch.nn.layers import FusedLinear, FusedSequential, GivenActivation
 from fusednn.torch.nn.rules import fused_twin, is_activation_module
-from torch import nn
 
 
 @dataclass

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.optim.optimizer import ParamsT
 
-import torch
 from fusednn.torch.optim.base import FusedOptimizer
 from fusednn.torch.optim.options import Group, Number
 

@@ -9,9 +9,9 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
+import torch
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-import torch
 from fusednn.torch.optim.options import EXTRAS, Group, check_group
 from fusednn.torch.optim.plan import Plan
 

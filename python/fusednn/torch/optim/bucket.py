@@ -9,6 +9,7 @@ from itertools import chain, compress
 from typing import Any
 
 import torch
+
 from fusednn import _core
 from fusednn.torch.optim.options import Kind
 from fusednn.torch.optim.reading import copied_like, laid_out_like, why_not

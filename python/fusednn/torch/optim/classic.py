@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.optim.optimizer import ParamsT
 
-import torch
 from fusednn.torch.optim.base import FusedOptimizer
 from fusednn.torch.optim.options import Group, Number
 

@@ -8,6 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+
 from fusednn.torch.optim.options import NARROW
 from fusednn.torch.optim.reading import PLAIN
 

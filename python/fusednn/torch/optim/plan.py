@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
+
 from fusednn import _core
 from fusednn.torch.optim.bucket import Bucket
 from fusednn.torch.optim.fallback import Others

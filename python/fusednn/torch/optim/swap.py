@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import torch
+
 from fusednn.torch.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from fusednn.torch.optim.base import FusedOptimizer
 from fusednn.torch.optim.classic import SGD, Adadelta, Adagrad, RMSprop
