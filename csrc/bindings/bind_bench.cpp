@@ -92,6 +92,9 @@ void bind_bench(py::module_& m) {
   m.def(
       "measure_ceiling", &measure_ceiling, "kind"_a, "dtype"_a, "threads"_a, "seconds"_a = 0.1,
       "Operations (fma) or bytes (read, copy, triad) a second that this machine reaches at most.");
+  m.def("measure_handover", &cpu::measure_handover, "threads"_a,
+        py::call_guard<py::gil_scoped_release>(),
+        "Seconds in which so many threads have waited for each other once.");
   m.def("run_product", &run_product, "kind"_a, "x"_a, "w"_a, "y"_a, "repeats"_a = 1,
         "bfloat16"_a = false,
         "y = x w (forward), x = y wᵀ (dx) or w = xᵀ y (dw), several times, each a run of its own.");

@@ -43,11 +43,24 @@ void strain_team(void* data, const Context& context) {
   job.run(job.strain, context);
 }
 
-double seconds_of(int threads, Job& job) {
+double seconds_of(int threads, TeamBody body, void* data) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
-  run_team(threads, &strain_team, &job);
+  run_team(threads, body, data);
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+constexpr int kHandovers = 1000;
+
+void hand_over(void*, const Context& context) {
+  for (int i = 0; i < kHandovers; ++i) context.sync();
+}
+
+void need_threads(int threads, int least) {
+  if (threads < least || threads > kMaxThreads) {
+    throw std::invalid_argument("threads=" + std::to_string(threads) + " must be in [" +
+                                std::to_string(least) + ", " + std::to_string(kMaxThreads) + "]");
+  }
 }
 
 // What one run of the job amounts to: operations, or bytes.
@@ -68,10 +81,7 @@ double amount(const Strain& strain, DType dtype) {
 }  // namespace
 
 double measure_ceiling(Ceiling ceiling, DType dtype, int threads, double seconds) {
-  if (threads < 1 || threads > kMaxThreads) {
-    throw std::invalid_argument("threads=" + std::to_string(threads) + " must be in [1, " +
-                                std::to_string(kMaxThreads) + "]");
-  }
+  need_threads(threads, 1);
   if (!(seconds > 0)) {
     throw std::invalid_argument("seconds=" + std::to_string(seconds) + " must be above 0");
   }
@@ -83,14 +93,23 @@ double measure_ceiling(Ceiling ceiling, DType dtype, int threads, double seconds
       {ceiling, n, arrays[0], arrays[1], arrays[2]}
   };
 
-  double fastest = seconds_of(threads, job);  // and wakes the threads
+  double fastest = seconds_of(threads, &strain_team, &job);  // and wakes the threads
   double spent = 0;
   for (int i = 0; i < kTries || spent < seconds; ++i) {
-    const double taken = seconds_of(threads, job);
+    const double taken = seconds_of(threads, &strain_team, &job);
     spent += taken;
     fastest = std::min(fastest, taken);
   }
   return amount(job.strain, dtype) / fastest;
+}
+
+double measure_handover(int threads) {
+  need_threads(threads, 2);
+  double fastest = seconds_of(threads, &hand_over, nullptr);  // and wakes the threads
+  for (int i = 0; i < kTries; ++i) {
+    fastest = std::min(fastest, seconds_of(threads, &hand_over, nullptr));
+  }
+  return fastest / kHandovers;
 }
 
 }  // namespace fusednn::cpu

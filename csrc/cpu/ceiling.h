@@ -15,4 +15,9 @@ namespace fusednn::cpu {
 // seconds > 0.
 double measure_ceiling(Ceiling ceiling, DType dtype, int threads, double seconds);
 
+// Seconds that a team of so many threads needs to wait for each other once: about as long as a line of
+// memory takes from one processor to another and back. The best of a few tries, in about a
+// millisecond. std::invalid_argument unless threads >= 2.
+double measure_handover(int threads);
+
 }  // namespace fusednn::cpu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import numpy
 import typing
-__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'same_objects', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'same_objects', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
 class Gradients:
     """
     The gradients of one step, by address.
@@ -274,6 +274,10 @@ def losses() -> dict:
 def measure_ceiling(kind: str, dtype: str, threads: typing.SupportsInt | typing.SupportsIndex, seconds: typing.SupportsFloat | typing.SupportsIndex = 0.1) -> float:
     """
     Operations (fma) or bytes (read, copy, triad) a second that this machine reaches at most.
+    """
+def measure_handover(threads: typing.SupportsInt | typing.SupportsIndex) -> float:
+    """
+    Seconds in which so many threads have waited for each other once.
     """
 def num_threads() -> int:
     """

@@ -245,7 +245,7 @@ def test_only_the_wanted_rivals_are_built(quiet):
 
 def record_of(monkeypatch, times, taken=0.0, floor=1e-6):
     """The record of a case in which the candidates need these times."""
-    monkeypatch.setattr(harness, "take_turns", lambda *_: copy.deepcopy(times))
+    monkeypatch.setattr(harness, "take_turns", lambda *_, **__: copy.deepcopy(times))
     monkeypatch.setattr(harness.Contention, "share", lambda _: taken)
     idle = Candidate(lambda: None, lambda: 1.0)
     others = {name: lambda: idle for name in times if name != "fusednn"}

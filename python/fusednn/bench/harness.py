@@ -6,6 +6,8 @@ lasts longer than a round hits all of them alike, and the ratios, which are take
 hold. A turn begins with calls that are not timed, for about as long as threads of the candidate
 before go on spinning: nobody pays for those, for their caches, or for waking its own threads. A
 pause would do the opposite: processors that idle fall asleep, and every library is slow at first.
+
+A round that met a worse placement of the processors than the best one is played again.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from fusednn.bench.goals import Goal
+from fusednn.bench.placement import Placement
 from fusednn.cli.contention import Contention
 
 # An interquartile range above this share of the median is noise: no conclusion is drawn from it.
@@ -117,7 +120,8 @@ class Effort:
     """How much time is spent on a case.
 
     It ends after `rounds` rounds, or after `seconds` if there were at least `fewest` rounds. A turn
-    lasts about `turn` seconds, or one call, after about `warm` seconds that are not timed.
+    lasts about `turn` seconds, or one call, after about `warm` seconds that are not timed. So many
+    seconds in all, `patience`, may go into rounds that are played again and into waiting for them.
     """
 
     rounds: int = 15
@@ -125,9 +129,10 @@ class Effort:
     fewest: int = 7
     turn: float = 0.015
     warm: float = 0.025
+    patience: float = 12.0
 
 
-QUICK = Effort(rounds=5, seconds=1.0, fewest=3, turn=0.001, warm=0.0)
+QUICK = Effort(rounds=5, seconds=1.0, fewest=3, turn=0.001, warm=0.0, patience=0.0)
 
 
 # ---- statistics --------------------------------------------------------------------------------
@@ -249,18 +254,32 @@ def take_turns(
     candidates: Mapping[str, Candidate],
     effort: Effort,
     clock: Callable[[], float] = time.perf_counter,
+    placement: Placement | None = None,
 ) -> dict[str, list[float]]:
     """Return the seconds a job took in each round, for every candidate, in turns A B C A B C."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         players = {name: _Player(one, effort, clock) for name, one in candidates.items()}
-        begin = clock()
-        for done in range(effort.rounds):
-            if done >= effort.fewest and clock() - begin > effort.seconds:
+        begin, lost, done = clock(), 0.0, 0
+        while done < effort.rounds:
+            start = clock()
+            if done >= effort.fewest and start - begin - lost > effort.seconds:
                 break
+            watched = placement if lost < effort.patience else None
+            if watched is not None:
+                watched.settle(effort.patience - lost)
+                settled = clock()
+                lost += settled - start
+                start = settled
             for player in players.values():
                 player.turn()
+            if watched is not None and not watched.is_good():
+                for player in players.values():
+                    player.times.pop()
+                lost += clock() - start
+            else:
+                done += 1
     finally:
         if collecting:
             gc.enable()
@@ -297,7 +316,11 @@ def set_floor(record: dict[str, Any], floor: float | None) -> None:
 
 
 def measure(
-    case: Case, wanted: Callable[[str], bool], floor: float | None, effort: Effort
+    case: Case,
+    wanted: Callable[[str], bool],
+    floor: float | None,
+    effort: Effort,
+    placement: Placement | None = None,
 ) -> dict[str, Any]:
     """Return the record of one case, as ``bench/README.md`` describes it.
 
@@ -309,6 +332,8 @@ def measure(
     floor : float or None
         The seconds that the job takes at least on this machine; None if nobody knows.
     effort : Effort
+    placement : Placement, optional
+        Of the processors; with it, rounds that were disturbed by their moving are played again.
     """
     work = case.setup()
     record: dict[str, Any] = {
@@ -349,7 +374,7 @@ def measure(
         record["quality"] = {name: work.quality(answer) for name, answer in answers.items()}
     answers.clear()
     watch = Contention()
-    times = take_turns(candidates, effort)
+    times = take_turns(candidates, effort, placement=placement)
     taken = watch.share()
     quiet = is_quiet(taken)
 

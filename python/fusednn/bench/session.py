@@ -16,6 +16,7 @@ from typing import Any
 import fusednn
 from fusednn import _core, machine
 from fusednn.bench import ceilings, goals, harness, rivals, schema, suites, teams
+from fusednn.bench.placement import Placement
 
 Document = dict[str, Any]
 
@@ -116,7 +117,9 @@ def _takes_part(plan: Plan, case: harness.Case, threads: int) -> Callable[[str],
     return decide
 
 
-def measured(plan: Plan, document: Document, case: harness.Case) -> dict[str, Any]:
+def measured(
+    plan: Plan, document: Document, case: harness.Case, placement: Placement | None = None
+) -> dict[str, Any]:
     """Return the record of a case."""
     about = document["machine"]
     threads, isa = case.threads or about["threads"], case.isa or about["isa"]
@@ -125,7 +128,8 @@ def measured(plan: Plan, document: Document, case: harness.Case) -> dict[str, An
         ceilings.Cost(case.flops, case.bytes, case.dtype, threads, isa), document
     )
     with teams.at_work(threads, isa):
-        record = harness.measure(case, wanted, floor, plan.effort)
+        watch = placement if threads > 1 else None
+        record = harness.measure(case, wanted, floor, plan.effort, watch)
     record.update(threads=threads, isa=isa, date=_now())
     record["goals"] = goals.judged(case.goals, record, document["ceilings"])
     return record
@@ -154,8 +158,10 @@ def run(
     tell: Callable[[dict[str, Any]], object],
 ) -> None:
     """Measure cases into the document; `tell` gets each record as soon as it is there."""
+    team = document["machine"]["threads"]
+    placement = Placement(team) if team > 1 and not plan.quick else None
     for case in cases:
-        record = measured(plan, document, case)
+        record = measured(plan, document, case, placement)
         document["cases"].append(record)
         tell(record)
         gc.collect()  # what torch and jax compiled, and the arrays in it
