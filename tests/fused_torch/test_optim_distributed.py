@@ -81,6 +81,8 @@ def work(rank, file, kind, name):
         else:
             assert not fallbacks
             assert optimizer._plan.buckets
+        # Nobody closes its connections while another process still answers through them.
+        torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
 
