@@ -140,7 +140,7 @@ def steps(document: Document) -> Figure | None:
             axes.bar_label(bars, texts, fontsize=6)
     for place, record in zip(places, records, strict=True):
         floor = (record["floor_us"] or np.nan) / record["ours"]["median"]
-        label = "floor" if place == 0 else None
+        label = "floor" if place == 0 else ""  # matplotlib leaves an empty name out of the legend
         axes.hlines(floor, place - width / 2, place + width / 2, color=FLOOR, label=label)
     labels = [f"{r['name']}\n{_microseconds(r['ours']['median'])}" for r in records]
     axes.set_xticks(places + 0.4 - width / 2, labels, fontsize=7)
