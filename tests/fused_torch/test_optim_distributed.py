@@ -85,8 +85,8 @@ def work(rank, file, kind, name):
     except BaseException:
         torch.distributed.destroy_process_group()
         raise
-    # Threads of gloo now and then abort a process that leaves by the door ("terminate called without
-    # an active exception"), which is not what is tested here.
+    # Threads of gloo now and then abort a process that leaves by the door ("terminate called
+    # without an active exception"), which is not what is tested here.
     torch.distributed.barrier()
     time.sleep(0.2)  # the other one may still be reading the last message
     os._exit(0)
