@@ -3,77 +3,18 @@
 // here; the same bits for every team, batch and run; nothing written outside the matrices.
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "cpu/backend.h"
+#include "dense_testing.h"
 
 using namespace fusednn;
+using namespace fusednn::testing;
 
 namespace {
-
-int failures = 0;
-
-void fail(const std::string& what) {
-  std::printf("FAILED %s\n", what.c_str());
-  if (++failures > 20) std::exit(1);
-}
-
-constexpr double kSentinel = 777;                  // in gaps between rows: neither used nor changed
-enum Rule { kLinear = 0, kRelu = 1, kTanh = 10 };  // places in rules::Activations
-
-struct Shape {
-  Index rows, in, out, gap;
-};
-
-std::mt19937 generator(1);
-
-template <class T>
-struct Array {
-  Index rows, cols, stride;
-  std::vector<T> data;
-
-  Array(Index r, Index c, Index gap, bool random = true)
-      : rows(r),
-        cols(c),
-        stride(c + gap),
-        data(static_cast<size_t>(r * (c + gap)) + 1, T(kSentinel)) {
-    std::uniform_real_distribution<double> uniform(-1, 1);
-    for (Index i = 0; i < r && random; ++i) {
-      for (Index j = 0; j < c; ++j) at(i, j) = T(uniform(generator));
-    }
-  }
-  T& at(Index i, Index j) { return data[static_cast<size_t>(i * stride + j)]; }
-  T at(Index i, Index j) const { return data[static_cast<size_t>(i * stride + j)]; }
-  operator Matrix() { return {data.data(), stride}; }
-  operator ConstMatrix() const { return {data.data(), stride}; }
-
-  bool gaps_are_whole() const {
-    if (data.back() != T(kSentinel)) return false;
-    for (Index i = 0; i < rows; ++i) {
-      for (Index j = cols; j < stride; ++j) {
-        if (at(i, j) != T(kSentinel)) return false;
-      }
-    }
-    return true;
-  }
-};
-
-// Runs one operation on a team of a given size.
-template <class T, class Op>
-void run(const Op& op, int threads) {
-  const Command command(op, dtype_of<T>());
-  const Schedule schedule = cpu::prepare_for_team(&command, 1, threads);
-  const Backend& backend = cpu::backend();
-  void* workspace = backend.allocate(schedule.workspace_bytes);
-  std::memset(workspace, 0xff, schedule.workspace_bytes);  // NaN: nothing may count on zeros
-  backend.execute(&command, 1, schedule, workspace);
-  backend.release(workspace);
-}
 
 // got = sum (+ before); the error of a sum is measured against the sum of the magnitudes.
 template <class T>
@@ -101,13 +42,6 @@ std::string describe(const char* op, const Shape& s, const char* type) {
 template <class T>
 const char* type_name() {
   return sizeof(T) == 4 ? "float" : "double";
-}
-
-double activate(int rule, double z) {
-  return rule == kRelu ? std::fmax(z, 0.0) : rule == kTanh ? std::tanh(z) : z;
-}
-double slope(int rule, double y) {
-  return rule == kRelu ? double(y > 0) : rule == kTanh ? 1 - y * y : 1;
 }
 
 template <class T>

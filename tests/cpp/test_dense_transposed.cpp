@@ -3,66 +3,18 @@
 // instruction set that runs here, with the same bits for every team.
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "cpu/backend.h"
+#include "dense_testing.h"
 
 using namespace fusednn;
+using namespace fusednn::testing;
 
 namespace {
-
-int failures = 0;
-std::mt19937 generator(7);
-constexpr double kSentinel = 777;  // in gaps between rows and behind the last one
-
-enum Rule { kLinear = 0, kRelu = 1, kTanh = 10 };  // places in rules::Activations
-
-struct Shape {
-  Index rows, in, out, gap;
-};
-
-template <class T>
-struct Array {
-  Index rows, cols, stride;
-  std::vector<T> data;
-
-  Array(Index r, Index c, Index gap)
-      : rows(r),
-        cols(c),
-        stride(c + gap),
-        data(static_cast<size_t>(r * (c + gap)) + 1, T(kSentinel)) {
-    std::uniform_real_distribution<double> uniform(-1, 1);
-    for (Index i = 0; i < r; ++i) {
-      for (Index j = 0; j < c; ++j)
-        data[static_cast<size_t>(i * stride + j)] = T(uniform(generator));
-    }
-  }
-  double at(Index i, Index j) const {
-    return static_cast<double>(data[static_cast<size_t>(i * stride + j)]);
-  }
-  operator Matrix() { return {data.data(), stride}; }
-  operator ConstMatrix() const { return {data.data(), stride}; }
-
-  bool gaps_are_whole() const {
-    bool whole = data.back() == T(kSentinel);
-    for (Index i = 0; i < rows; ++i) {
-      for (Index j = cols; j < stride; ++j) whole = whole && at(i, j) == kSentinel;
-    }
-    return whole;
-  }
-};
-
-double forward_of(int rule, double z) {
-  return rule == kRelu ? std::fmax(z, 0) : rule == kTanh ? std::tanh(z) : z;
-}
-double slope_of(int rule, double y) {
-  return rule == kRelu ? double(y > 0) : rule == kTanh ? 1 - y * y : 1;
-}
 
 struct Case {
   std::string what;
@@ -79,21 +31,13 @@ std::vector<Array<T>> run_on_teams(const Case& c, Op op, const std::vector<Array
   for (int threads = 1; threads <= 4; ++threads) {
     std::vector<Array<T>> results = before;
     bind(op, results);
-    const Command command(op, dtype_of<T>());
-    const Schedule schedule = cpu::prepare_for_team(&command, 1, threads);
-    const Backend& backend = cpu::backend();
-    void* workspace = backend.allocate(schedule.workspace_bytes);
-    std::memset(workspace, 0xff, schedule.workspace_bytes);  // NaN: nothing may count on zeros
-    backend.execute(&command, 1, schedule, workspace);
-    backend.release(workspace);
+    run<T>(op, threads);
     if (threads == 1) first = results;
     for (size_t i = 0; i < results.size(); ++i) {
       const bool same = std::memcmp(first[i].data.data(), results[i].data.data(),
                                     first[i].data.size() * sizeof(T)) == 0;
       if (!same || !results[i].gaps_are_whole()) {
-        std::printf("FAILED %s: other bits on %d threads, or a gap written\n", c.what.c_str(),
-                    threads);
-        ++failures;
+        fail(c.what + ": other bits on " + std::to_string(threads) + " threads, or a gap written");
       }
     }
   }
@@ -114,15 +58,16 @@ void expect(const Case& c, const char* name, const Array<T>& got, const Array<T>
       }
       double value = finish(i, j, sum);
       if (c.accumulate) {
-        value += before.at(i, j);
-        magnitude += std::fabs(before.at(i, j));
+        value += before.value(i, j);
+        magnitude += std::fabs(before.value(i, j));
       }
       const double epsilon = double(std::numeric_limits<T>::epsilon());
       const double allowed = (6 + 2 * std::sqrt(double(depth))) * epsilon * (magnitude + 1);
-      if (!(std::fabs(got.at(i, j) - value) <= allowed)) {
-        std::printf("FAILED %s: %s(%d, %d) = %g, expected %g\n", c.what.c_str(), name, int(i),
-                    int(j), got.at(i, j), value);
-        if (++failures > 20) std::exit(1);
+      if (!(std::fabs(got.value(i, j) - value) <= allowed)) {
+        char text[100];
+        std::snprintf(text, sizeof text, "%s(%d, %d) = %g, expected %g", name, int(i), int(j),
+                      got.value(i, j), value);
+        fail(c.what + ": " + text);
         return;
       }
     }
@@ -150,9 +95,9 @@ void check(const Case& c) {
     const auto y = run_on_teams<T>(c, op, before, [](auto& o, auto& r) { o.y = r[0]; });
     expect(
         c, "y", y[0], before[0], s.in,
-        [&](Index i, Index j, Index k) { return x.at(i, k) * w.at(j, k); },
+        [&](Index i, Index j, Index k) { return x.value(i, k) * w.value(j, k); },
         [&](Index, Index j, double sum) {
-          return forward_of(c.rule, sum + (c.with_bias ? bias.at(0, j) : 0));
+          return activate(c.rule, sum + (c.with_bias ? bias.value(0, j) : 0));
         });
   }
   {
@@ -170,8 +115,8 @@ void check(const Case& c) {
     const auto dx = run_on_teams<T>(c, op, before, [](auto& o, auto& r) { o.dx = r[0]; });
     expect(
         c, "dx", dx[0], before[0], s.out,
-        [&](Index i, Index j, Index k) { return dz.at(i, k) * w.at(k, j); },
-        [&](Index i, Index j, double sum) { return sum * slope_of(c.rule, saved.at(i, j)); });
+        [&](Index i, Index j, Index k) { return dz.value(i, k) * w.value(k, j); },
+        [&](Index i, Index j, double sum) { return sum * slope(c.rule, saved.value(i, j)); });
   }
   {
     DenseBackwardWeights op;
@@ -189,11 +134,11 @@ void check(const Case& c) {
     });
     expect(
         c, "dw", result[0], before[0], s.rows,
-        [&](Index i, Index j, Index k) { return dz.at(k, i) * x.at(k, j); }, plain);
+        [&](Index i, Index j, Index k) { return dz.value(k, i) * x.value(k, j); }, plain);
     if (c.with_bias) {
       expect(
           c, "dbias", result[1], before[1], s.rows,
-          [&](Index, Index j, Index k) { return dz.at(k, j); }, plain);
+          [&](Index, Index j, Index k) { return dz.value(k, j); }, plain);
     }
   }
 }

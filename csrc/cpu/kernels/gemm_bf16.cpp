@@ -5,34 +5,17 @@
 
 #include "cpu/kernels/gemm_bf16_micro.h"
 #include "cpu/kernels/gemm_bf16_pairs.h"
+#include "cpu/kernels/gemm_cut.h"
 #include "cpu/kernels/gemm_dots.h"
 
 namespace fusednn::FNN_ISA {
 namespace {
 
-constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
-constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
-
 constexpr Index kWord = sizeof(uint32_t);
-constexpr Index kLine = 64 / kWord;
 constexpr Index kChunkPairs = 512;        // so a layer of up to 1024 goes through c once
 constexpr Index kBlockBytes = 256 << 10;  // of packed a: a quarter of a second-level cache
-constexpr Index kMaxBlockRows = 144;
-constexpr Index kMaxBlockTiles = kMaxBlockRows / kTileRows;
-constexpr Index kPackedBytesB = 8 << 20;  // of b at a time, in a third-level cache
 constexpr Index kPieceBytes = 16 << 10;   // of a panel that is packed just before its only use
-constexpr Index kLittleDepth = 8;
-constexpr Index kNearBytes = 1 << 20;  // of c: no more stays in a second-level cache
-
-// [0, total) in `pieces` parts that differ by at most one.
-struct Split {
-  Index pieces, size, rest;
-  Split(Index total, Index n)
-      : pieces(n), size(n == 1 ? total : total / n), rest(total - n * size) {}
-  Index begin(Index i) const { return i * size + smaller(i, rest); }
-  Index length(Index i) const { return size + (i < rest ? 1 : 0); }
-};
+constexpr Index kLittleWork = 1 << 21;    // multiplications
 
 enum class PackB {
   never,     // tiles round the rows of b themselves
@@ -66,17 +49,8 @@ struct Plan {
     // Without c to add to, finish needs complete sums.
     if (p.finish != nullptr && p.accumulate) slab_chunks = chunks.pieces;
 
-    const Index slab = slab_pairs();
-    Index block_tiles = kBlockBytes / (slab * kWord * kTileRows + 1);
-    block_tiles = smaller(larger(block_tiles, 2), kMaxBlockTiles);
-    // Enough items for many threads, but only where they have something to do.
-    while (p.m * p.n * p.k > (1 << 21) && block_tiles > 3 &&
-           ceil_div(rows.pieces, block_tiles) * panels < 32) {
-      block_tiles /= 2;
-    }
-    // Hardly more than writing c: then along its rows, which is the order in memory.
-    if (p.k <= kLittleDepth && p.b_col == 1) block_tiles = 1;
-    blocks = Split(rows.pieces, ceil_div(rows.pieces, block_tiles));
+    blocks = split_into_blocks(p, rows.pieces, panels,
+                               {slab_pairs() * kWord * kTileRows, kBlockBytes, kLittleWork});
     if (blocks.pieces > 1) {
       round_panels = smaller(panels, larger(1, kPackedBytesB / (packed_panel() * kWord)));
     } else if (rows.pieces > 1) {
@@ -93,7 +67,7 @@ struct Plan {
 
   // The layout of the workspace, in words: the panels of b for all, then of each thread its block of
   // a and, where nobody else reads it, its panel of b.
-  static Index aligned(Index n) { return ceil_div(n, kLine) * kLine; }
+  static Index aligned(Index n) { return ceil_div(n, kAlign / kWord) * (kAlign / kWord); }
   Index packed_block() const { return aligned((blocks.size + 1) * (rows.size + 1) * slab_pairs()); }
   Index packed_panel() const { return aligned(slab_pairs() * width); }
   Index piece_pairs() const { return kPieceBytes / (width * kWord); }
@@ -175,30 +149,9 @@ void pack_block(const Product<float>& p, const Plan& plan, Index block, const Sl
   }
 }
 
-// (+)= the sums over k of b, as they are: not rounded.
-void add_column_sums(const Product<float>& p, const Slab& slab, Index col, Index cols) {
-  using W = Vec<float>;
-  const bool add = slab.k > 0 || p.accumulate;
-  for (Index j = col; j < col + cols; j += W::size) {
-    const int lanes = static_cast<int>(smaller(W::size, col + cols - j));
-    // Four sums in flight, because one addition waits for the last.
-    W s[4] = {W(0.0f), W(0.0f), W(0.0f), W(0.0f)};
-    const float* b = p.b + slab.k * p.b_k + j;
-    Index k = 0;
-    for (; k + 4 <= slab.depth; k += 4) {
-#pragma GCC unroll 4
-      for (int u = 0; u < 4; ++u) s[u] = s[u] + W::load(b + (k + u) * p.b_k, lanes);
-    }
-    for (; k < slab.depth; ++k) s[0] = s[0] + W::load(b + k * p.b_k, lanes);
-    W total = (s[0] + s[1]) + (s[2] + s[3]);
-    if (add) total = W::load(p.column_sums + j, lanes) + total;
-    total.store(p.column_sums + j, lanes);
-  }
-}
-
 void prefetch_for_writing(const PairSums& sums, int vectors) {
   for (Index r = 0; r < sums.rows; ++r) {
-    const float* c = sums.c + r * sums.c_stride;
+    const float* c = sums.to.c + r * sums.to.c_stride;
     for (int v = 0; v < vectors; ++v) __builtin_prefetch(c + v * Vec<float>::size, 1, 2);
   }
 }
@@ -250,11 +203,12 @@ void compute_item(const Product<float>& p, const Plan& plan, const Slab& slab, c
   tile.lanes = cols - (vectors - 1) * W::size;
   tile.sums = sums;
   PairSums store;
+  Ending<float>& to = store.to;
   store.sums = sums;
-  store.c_stride = apart ? plan.width : p.c_row;
-  store.saved_stride = p.saved_row;
-  store.lanes = tile.lanes;
   store.one_bias = plan.one_bias;
+  to.c_stride = apart ? plan.width : p.c_row;
+  to.saved_stride = p.saved_row;
+  to.lanes = tile.lanes;
 
   for (Index chunk = slab.chunks.begin; chunk < slab.chunks.end; ++chunk) {
     const bool last = chunk == plan.chunks.pieces - 1;
@@ -262,23 +216,23 @@ void compute_item(const Product<float>& p, const Plan& plan, const Slab& slab, c
     const Index depth = smaller(2 * plan.chunks.length(chunk), p.k - k);
     if (item.packed_b != nullptr) tile.b = item.packed_b + pair * plan.width;
     tile.rows = p.b + k * p.b_k + col;
-    store.add = chunk > 0 || (p.accumulate && !apart);
-    store.bias = last && p.bias != nullptr ? p.bias + (plan.one_bias ? 0 : col) : nullptr;
-    store.relu = last && p.relu;
+    to.add = chunk > 0 || (p.accumulate && !apart);
+    to.bias = last && p.bias != nullptr ? p.bias + (plan.one_bias ? 0 : col) : nullptr;
+    to.relu = last && p.relu;
     for (Index t = first_tile; t < end_tile; ++t) {
       const Index row = plan.row(t), height = plan.rows.length(t);
       tile.k = depth;
       tile.a = item.packed_a + (row - block_row) * pairs + pair * height;
       store.rows = height;
-      store.c = apart ? scratch + (row - block_row) * plan.width : p.c + row * p.c_row + col;
+      to.c = apart ? scratch + (row - block_row) * plan.width : p.c + row * p.c_row + col;
       if (last && p.relu_saved != nullptr) {
-        store.relu_saved = p.relu_saved + row * p.saved_row + col;
+        to.relu_saved = p.relu_saved + row * p.saved_row + col;
       }
       if (far) prefetch_for_writing(store, vectors);
       compute_sums<Dot>(p, plan, item, k, tiles.of[packed][height - 1][vectors - 1], tile, height);
       tiles.store[vectors - 1](store);
       if (last && p.finish != nullptr) {
-        p.finish(p.state, {store.c, store.c_stride, row, col, height, cols});
+        p.finish(p.state, {to.c, to.c_stride, row, col, height, cols});
       }
     }
   }
@@ -309,7 +263,10 @@ void run_slab(const Product<float>& p, const Plan& plan, const Slab& slab, const
       }
       if (p.column_sums != nullptr && block == 0) {
         const Index col = panel * plan.width;
-        add_column_sums(p, slab, col, smaller(plan.width, p.n - col));
+        // As they are, not rounded.
+        add_column_sums<float>({p.b + slab.k * p.b_k + col, p.b_k}, slab.depth,
+                               smaller(plan.width, p.n - col), slab.k > 0 || p.accumulate,
+                               p.column_sums + col);
       }
       Item item{block, panel, packed_a, nullptr, own_panel};
       if (at_once) {
@@ -371,7 +328,7 @@ void multiply_bf16(const Product<float>& p, const Context& context) {
   if (p.m <= 0 || p.n <= 0) return;
   if (!is_column_in_a_row(p)) return run(p, false, context);
   if (p.column_sums != nullptr && context.rank == context.size - 1) {
-    sum_column(p.b, p.b_k, p.k, p.accumulate, p.column_sums);
+    add_column_sum<float>({p.b, p.b_k}, p.k, p.accumulate, p.column_sums);
   }
   run(column_as_row(p), true, context);
 }

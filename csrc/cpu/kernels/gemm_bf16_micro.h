@@ -97,59 +97,25 @@ void compute_pair_tile(const PairTile& work) {
 struct PairSums {
   const float* sums = nullptr;
   Index rows = 0;
-  float* c = nullptr;
-  Index c_stride = 0;
-  int lanes = 0;     // in the last vector of a row
-  bool add = false;  // to what c holds
-  const float* bias = nullptr;
+  Ending<float> to;
   bool one_bias = false;  // the same for all columns
-  bool relu = false;
-  const float* relu_saved = nullptr;  // null: no derivative
-  Index saved_stride = 0;
 };
 
 template <int V>
-void store_sums(const PairSums& work) {
+void store_pair_sums(const PairSums& work) {
   using W = Vec<float>;
   W bias[V];
+  if (work.one_bias && work.to.bias != nullptr) {
 #pragma GCC unroll 16
-  for (int v = 0; v < V; ++v) {
-    bias[v] = W(work.one_bias && work.bias != nullptr ? *work.bias : 0.0f);
-    if (!work.one_bias && work.bias != nullptr) {
-      bias[v] = W::load(work.bias + v * W::size, v < V - 1 ? W::size : work.lanes);
-    }
+    for (int v = 0; v < V; ++v) bias[v] = W(*work.to.bias);
+  } else {
+    load_bias(work.to, bias);
   }
   for (Index r = 0; r < work.rows; ++r) {
-    float* c = work.c + r * work.c_stride;
-    W sum[V];
+    W sum[1][V];
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) sum[v] = W::load(work.sums + (r * V + v) * W::size);
-    if (work.add) {
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) {
-        sum[v] = W::load(c + v * W::size, v < V - 1 ? W::size : work.lanes) + sum[v];
-      }
-    }
-    if (work.bias != nullptr) {
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sum[v] = sum[v] + bias[v];
-    }
-    if (work.relu) {
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sum[v] = rules::Relu::forward<W>(sum[v], nullptr);
-    }
-    if (work.relu_saved != nullptr) {
-      const float* saved = work.relu_saved + r * work.saved_stride;
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) {
-        const W y = W::load(saved + v * W::size, v < V - 1 ? W::size : work.lanes);
-        sum[v] = sum[v] * rules::Relu::derivative<W>(y, nullptr);
-      }
-    }
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) {
-      sum[v].store(c + v * W::size, v < V - 1 ? W::size : work.lanes);
-    }
+    for (int v = 0; v < V; ++v) sum[0][v] = W::load(work.sums + (r * V + v) * W::size);
+    store_sums(work.to, r, bias, sum);
   }
 }
 
@@ -167,7 +133,7 @@ constexpr void fill_pair_tiles(PairTileTable& table) {
     table.of[0][R - 1][V - 1] = &compute_pair_tile<Dot, R, V, false>;
   }
   table.of[1][R - 1][V - 1] = &compute_pair_tile<Dot, R, V, true>;
-  table.store[V - 1] = &store_sums<V>;
+  table.store[V - 1] = &store_pair_sums<V>;
   if constexpr (V < widest_tile(R)) {
     fill_pair_tiles<Dot, R, V + 1>(table);
   } else if constexpr (R < kTileRows) {

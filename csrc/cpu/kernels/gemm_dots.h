@@ -9,8 +9,7 @@
 #pragma once
 
 #include "cpu/kernels/gemm.h"
-#include "cpu/kernels/gemm_pack.h"
-#include "rules/activations.h"
+#include "cpu/kernels/gemm_epilogue.h"
 
 namespace fusednn::FNN_ISA {
 
@@ -51,19 +50,6 @@ Product<T> as_row(const Product<T>& p) {
   row.c_row = p.m;
   row.accumulate = p.accumulate;
   return row;
-}
-
-// *sum (+)= the sum of a column of n elements, `stride` apart.
-template <class T>
-void sum_column(const T* x, Index stride, Index n, bool add, T* sum) {
-  T s[4] = {};  // in flight, because one addition waits for the last
-  Index i = 0;
-  for (; i + 4 <= n; i += 4) {
-    for (int u = 0; u < 4; ++u) s[u] += x[(i + u) * stride];
-  }
-  for (; i < n; ++i) s[0] += x[i * stride];
-  const T total = (s[0] + s[1]) + (s[2] + s[3]);
-  *sum = add ? *sum + total : total;
 }
 
 // Lane i becomes the sum of the lanes of rows[i], for each i over the same tree.

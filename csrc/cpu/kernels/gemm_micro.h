@@ -3,9 +3,8 @@
 // while k runs. Edges are smaller tiles and, in the last vector, fewer lanes; never scalar code.
 #pragma once
 
+#include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/simd.h"
-#include "cpu/kernels/simd_math.h"
-#include "rules/activations.h"
 
 namespace fusednn::FNN_ISA {
 
@@ -60,26 +59,17 @@ struct Tile {
   Index a_stride;  // between rows, or between steps of k where rows are adjacent
   const T* b;
   Index b_stride;  // between steps of k
-  T* c;
-  Index c_stride;
-  const T* bias;  // null: none
-  int lanes;      // in the last vector
-  bool add;       // to what c holds
-  bool far;       // c is far away: ask for it before it is needed
-  bool resume;    // c holds the sum over earlier k: go on with it
+  Ending<T> to;
+  bool far;     // c is far away: ask for it before it is needed
+  bool resume;  // c holds the sum over earlier k: go on with it
   Ahead* ahead = nullptr;
   Index ahead_lines = 0;  // to ask for in this tile
-
-  // The commonest activation and its derivative are applied while the tile is in registers.
-  bool relu = false;
-  const T* relu_saved = nullptr;  // null: no derivative
-  Index saved_stride = 0;
 };
 
 template <class T, int R, int V, bool AdjacentRows>
 void compute_tile(const Tile<T>& tile) {
   using W = Vec<T>;
-  const int lanes = tile.lanes;
+  const int lanes = tile.to.lanes;
   W sum[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
@@ -89,7 +79,7 @@ void compute_tile(const Tile<T>& tile) {
   if (tile.resume) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const T* c = tile.c + r * tile.c_stride;
+      const T* c = tile.to.c + r * tile.to.c_stride;
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) {
         sum[r][v] = W::load(c + v * W::size, v < V - 1 ? W::size : lanes);
@@ -104,7 +94,7 @@ void compute_tile(const Tile<T>& tile) {
   if (tile.far) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const T* c = tile.c + r * tile.c_stride;
+      const T* c = tile.to.c + r * tile.to.c_stride;
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) __builtin_prefetch(c + v * W::size, 1, 2);
     }
@@ -154,51 +144,9 @@ void compute_tile(const Tile<T>& tile) {
   }
   for (; k > 0; --k) step();
 
-  if (tile.add) {
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const T* c = tile.c + r * tile.c_stride;
-#pragma GCC unroll 16
-      for (int v = 0; v < V - 1; ++v) sum[r][v] = W::load(c + v * W::size) + sum[r][v];
-      sum[r][V - 1] = W::load(c + (V - 1) * W::size, lanes) + sum[r][V - 1];
-    }
-  }
-  if (tile.bias != nullptr) {
-    W bias[V];
-#pragma GCC unroll 16
-    for (int v = 0; v < V - 1; ++v) bias[v] = W::load(tile.bias + v * W::size);
-    bias[V - 1] = W::load(tile.bias + (V - 1) * W::size, lanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + bias[v];
-    }
-  }
-  if (tile.relu) {
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sum[r][v] = rules::Relu::forward<W>(sum[r][v], nullptr);
-    }
-  }
-  if (tile.relu_saved != nullptr) {
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const T* saved = tile.relu_saved + r * tile.saved_stride;
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) {
-        const W y = W::load(saved + v * W::size, v < V - 1 ? W::size : lanes);
-        sum[r][v] = sum[r][v] * rules::Relu::derivative<W>(y, nullptr);
-      }
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    T* c = tile.c + r * tile.c_stride;
-#pragma GCC unroll 16
-    for (int v = 0; v < V - 1; ++v) sum[r][v].store(c + v * W::size);
-    sum[r][V - 1].store(c + (V - 1) * W::size, lanes);
-  }
+  W bias[V];
+  load_bias(tile.to, bias);
+  store_sums(tile.to, 0, bias, sum);
 }
 
 // ---- every tile that can occur ---------------------------------------------------------------

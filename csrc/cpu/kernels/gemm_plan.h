@@ -3,49 +3,29 @@
 // from its shape and strides alone.
 #pragma once
 
-#include "cpu/kernels/gemm.h"
-#include "cpu/kernels/gemm_micro.h"
+#include "cpu/kernels/gemm_cut.h"
 
 namespace fusednn::FNN_ISA {
-
-constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
-constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
 // Long enough that going through c once more per chunk costs little. A chunk of a panel of b streams
 // from the second-level cache.
 constexpr Index kChunk = vector_bytes == 64 ? 1024 : 384;
 constexpr Index kBlockBytes =
     448 << 10;  // of a; the second-level cache also has b and c passing through
-constexpr Index kNearBytes = 1 << 20;  // of c: no more stays in a second-level cache
-constexpr Index kLittleDepth = 8;
 // A panel of b that need not be packed is, where so many tiles read it. Fewer, where each of its rows
 // lies in another page of memory: the caches then hold little of the panel.
 constexpr Index kReuse = 40, kReuseFar = 8;
 constexpr Index kPage = 4096;
 constexpr Index kFarSteps = 512;  // of such rows; more do not stay in the second-level cache
 constexpr Index kNearPanelBytes = 64 << 10;  // so little of b stays near without that
-constexpr Index kMaxBlockRows = 144;
-constexpr Index kMaxBlockTiles = kMaxBlockRows / kTileRows;
-constexpr Index kPackedBytesA = 4 << 20;  // together they fit into a third-level cache
-constexpr Index kPackedBytesB = 8 << 20;
-constexpr Index kStackBytes = 16 << 10;  // a panel of b this small is packed on the stack
-constexpr Index kAlign = 64;
+constexpr Index kPackedBytesA = 4 << 20;     // with that of b it fits into a third-level cache
+constexpr Index kStackBytes = 16 << 10;      // a panel of b this small is packed on the stack
+constexpr Index kLittleWork = 1 << 20;       // multiplications
 
 // Sums over a long k with few elements of c are cut into parts that threads compute side by side.
 constexpr Index kPartChunks = 2;
 constexpr Index kMaxParts = 16;
 constexpr Index kFewTiles = 8;
-
-// [0, total) in `pieces` parts that differ by at most one.
-struct Split {
-  Index pieces, size, rest;
-  // One piece is common in small products, where a division counts.
-  Split(Index total, Index n)
-      : pieces(n), size(n == 1 ? total : total / n), rest(total - n * size) {}
-  Index begin(Index i) const { return i * size + smaller(i, rest); }
-  Index length(Index i) const { return size + (i < rest ? 1 : 0); }
-};
 
 // Into how many pieces a sum over k is cut. Nothing else may decide that.
 constexpr Index chunks_of(Index k) { return larger(1, ceil_div(k, kChunk)); }
@@ -96,16 +76,8 @@ struct Plan {
 
     const Index slab = slab_depth();
     const Index work = p.m * p.n * p.k;
-    Index block_tiles = kBlockBytes / (slab * Index(sizeof(T)) * kTileRows + 1);
-    block_tiles = smaller(larger(block_tiles, 2), kMaxBlockTiles);
-    // Enough items for many threads, but only where they have something to do.
-    while (work > (1 << 20) && block_tiles > 3 &&
-           ceil_div(rows.pieces, block_tiles) * panels < 32) {
-      block_tiles /= 2;
-    }
-    // Hardly more than writing c: then along its rows, which is the order in memory.
-    if (p.k <= kLittleDepth && p.b_col == 1) block_tiles = 1;
-    blocks = Split(rows.pieces, ceil_div(rows.pieces, block_tiles));
+    blocks = split_into_blocks(p, rows.pieces, panels,
+                               {slab * Index(sizeof(T)) * kTileRows, kBlockBytes, kLittleWork});
     round_blocks = blocks.pieces;
     if (parts > 1 || work == 0) {
       pack_b = must_pack(p) ? PackB::by_item : PackB::never;
@@ -117,7 +89,7 @@ struct Plan {
     if (must_pack(p) || (many_rows && bytes_b > kNearPanelBytes)) {
       pack_b = blocks.pieces > 1 ? PackB::at_once : PackB::by_item;
     }
-    pack_a = panels >= 4 && work > (1 << 20) && rows.pieces > 1;
+    pack_a = panels >= 4 && work > kLittleWork && rows.pieces > 1;
     if (pack_a) {
       const Index block_bytes = slab * blocks_rows() * Index(sizeof(T));
       round_blocks = smaller(blocks.pieces, larger(1, kPackedBytesA / (block_bytes + 1)));

@@ -4,7 +4,7 @@
 //
 // Largest errors seen, in units in the last place, over the whole domain, with and without fused
 // multiply-add: every 13th float and all with 1/8 <= |x| < 32; 1.2e7 doubles, random and at edges.
-// tests/cpp/test_simd.cpp fails just above them.
+// tests/cpp/test_simd_math.cpp fails just above them.
 //
 //                 exp    expm1  log    log1p  log1p_unit  tanh   erf
 //   float   fma   1.04   1.30   0.85   1.59   1.56        1.52   1.14
