@@ -17,7 +17,8 @@ BIN     := $(VENV)/bin
 SOURCES := CMakeLists.txt LICENSE README.md pyproject.toml \
            $(shell find cmake csrc python/fusednn -type f ! -name '*.pyc' ! -name '*.md')
 PACKAGE := $(filter-out %/__pycache__,$(wildcard python/fusednn/*))
-CPP     := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp')
+CPP     := $(shell find csrc tests/cpp tests/emulator -name '*.h' -o -name '*.cpp' -o -name '*.cu' \
+             -o -name '*.cuh')
 DEV     := $(BUILD)/dev/$(PRESET)
 
 # LD_PRELOAD for a sanitizer's runtime, which must come before Python's own libraries. libstdc++ comes
@@ -106,7 +107,8 @@ dev: | $(VENV)/.stamp-tools
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DCMAKE_MESSAGE_LOG_LEVEL=WARNING
 	$(BIN)/cmake --build $(DEV)
 	@rm -rf $(DEV)/package && mkdir -p $(DEV)/package/fusednn
-	@ln -s $(abspath $(PACKAGE)) $(abspath $(DEV))/csrc/bindings/_core.*so $(DEV)/package/fusednn/
+	@ln -s $(abspath $(PACKAGE)) $(abspath $(DEV))/csrc/bindings/_core.*so \
+	  $$(ls $(abspath $(DEV))/csrc/cuda/_cuda.*so 2>/dev/null) $(DEV)/package/fusednn/
 	@echo "PYTHONPATH=$(abspath $(DEV)/package)"
 
 # Malformed calls ask for absurd sizes; an allocation that fails must be an error here as it is elsewhere.

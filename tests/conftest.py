@@ -30,9 +30,9 @@ TOLERANCES = {
 def pytest_addoption(parser):
     parser.addoption(
         "--device",
-        action="append",
         choices=("cpu", "cuda"),
-        help="device to run on; give it twice for both (default: cpu)",
+        default="cpu",
+        help="device that everything runs on which does not name another one",
     )
     parser.addoption(
         "--numpy-only",
@@ -73,9 +73,23 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.kernels)
 
 
-def pytest_generate_tests(metafunc):
-    if "device" in metafunc.fixturenames:
-        metafunc.parametrize("device", metafunc.config.getoption("--device") or ["cpu"])
+@pytest.fixture(scope="session")
+def device(pytestconfig):
+    """The device to run on. "auto" and single operations on arrays mean it from then on."""
+    import fusednn.device
+    from fusednn import _core
+
+    name = pytestconfig.getoption("--device")
+    fusednn.device.check_device(name)  # or the reason why there is none
+    _core.set_array_device(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusednn.device, "automatic", lambda: name)
+        yield name
+
+
+@pytest.fixture(autouse=True)
+def _everything_on_device(device):
+    pass
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from fusednn import _core
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
-CPP_SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in {".h", ".cpp"})
+CPP_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
+CPP_SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in CPP_SUFFIXES)
 PYTHON_SOURCES = sorted(
     path for folder in ("python", "tests", "bench") for path in (ROOT / folder).rglob("*.py")
 )
@@ -34,15 +35,26 @@ MAY_INCLUDE = {
     "engine/layers": {"core", "engine"},
     "cpu": {"core", "cpu/kernels"},
     "cpu/kernels": {"core", "rules"},
+    "cuda": {"core", "cuda/kernels"},
+    "cuda/kernels": {"core", "rules"},
     "bindings": {"core", "engine"},
 }
 # The seams: a folder or a single file, and what it alone may include.
 SEAMS = {
     ("cpu", "engine/backend.h"),
     ("cpu/kernels", "engine/backend.h"),
+    # What a backend learns of a list while it runs, kept by whoever runs it.
+    ("cpu/pace.h", "engine/pace.h"),
+    ("cuda", "engine/backend.h"),
+    ("cuda/kernels", "engine/backend.h"),
+    ("cuda/kernels", "cuda/launch.cuh"),
+    # A module of its own: the rest of the bindings knows a CUDA device by the contract alone.
+    ("bindings/cuda_module.cpp", "cuda/backend.h"),
+    ("bindings/cuda_module.cpp", "cuda/cublaslt.h"),
     ("engine/registry.cpp", "cpu/backend.h"),
     # Which instruction sets and how many threads: properties of one device, not of the engine.
     ("bindings/bind_info.cpp", "cpu/backend.h"),
+    ("bindings/bind_info.cpp", "cpu/host_threads.h"),
     ("bindings/bind_bench.cpp", "cpu/ceiling.h"),
     # What the processor can do at most: again a property of one device.
     ("bindings/bind_bench.cpp", "cpu/ceiling.h"),
@@ -108,6 +120,12 @@ def test_only_kernels_see_intrinsics():
             assert not seen, f"{relative(path)} includes {sorted(seen)}"
 
 
+def test_kernels_are_started_in_one_place():
+    # launch() checks for errors, and is what the emulator can take the place of.
+    for path in CPP_SOURCES:
+        assert "<<<" not in path.read_text(), relative(path)
+
+
 def test_files_fit_in_a_readers_head():
     long = {
         path.relative_to(ROOT).as_posix(): lines
@@ -169,7 +187,7 @@ def test_no_backend_or_engine_knows_a_rule_by_name():
     families = ("activations", "losses", "optimizers")
     names = {name for family in families for name in rule_names(family)} - HOMONYMS
     for path in CPP_SOURCES:
-        if relative(path).startswith(("core/", "engine/", "cpu/")):
+        if relative(path).startswith(("core/", "engine/", "cpu/", "cuda/")):
             known = names & set(re.findall(r'"([^"\n]*)"', path.read_text()))
             assert not known, f"{relative(path)} mentions {sorted(known)}"
 

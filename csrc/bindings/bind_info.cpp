@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/run.h"
 #include "cpu/backend.h"
+#include "cpu/host_threads.h"
 #include "engine/registry.h"
 
 namespace fusednn::bindings {
@@ -26,14 +29,16 @@ py::list isas() {
   return result;
 }
 
-// Empty where the device is there, else the sentence that says why it is not.
-std::string why_not(const std::string& device) {
-  try {
-    engine::find_backend(device);
-  } catch (const std::invalid_argument& error) {
-    return error.what();
+void register_backend(const py::capsule& capsule) {
+  if (std::string(capsule.name() != nullptr ? capsule.name() : "") != "fusednn.backend") {
+    throw std::invalid_argument("register_backend: the capsule holds no backend");
   }
-  return "";
+  engine::register_backend(*capsule.get_pointer<const BackendExport>(), FNN_VERSION);
+}
+
+void set_array_device(const std::string& name) {
+  (void)engine::find_backend(name);  // or an error
+  Run::array_device() = name;
 }
 
 py::dict build_info() {
@@ -45,8 +50,25 @@ py::dict build_info() {
 #endif
   info["isas"] = cpu::compiled_isas();
   info["devices"] = engine::backend_names();
-  info["cuda"] = why_not("cuda");
   return info;
+}
+
+// A function of another library by its address.
+template <class Function>
+void find(uintptr_t address, Function*& function) {
+  if (address == 0) throw std::invalid_argument("functions: an address is 0");
+  function = reinterpret_cast<Function*>(address);
+}
+
+void borrow_threads(const std::vector<uintptr_t>& functions) {
+  if (functions.size() != 5) throw std::invalid_argument("functions: expected 5 addresses");
+  cpu::HostRuntime runtime;
+  find(functions[0], runtime.parallel);
+  find(functions[1], runtime.max_threads);
+  find(functions[2], runtime.team_size);
+  find(functions[3], runtime.rank);
+  find(functions[4], runtime.in_parallel);
+  cpu::borrow_threads(runtime);
 }
 
 }  // namespace
@@ -64,8 +86,15 @@ void bind_info(py::module_& m) {
         "Processors that the affinity mask and the cgroup leave to this process.");
   m.def("num_threads", &cpu::num_threads, "How many threads a run may use.");
   m.def("set_num_threads", &cpu::set_num_threads, "n"_a);
-  m.def("build_info", &build_info,
-        "Compiler, instruction sets, devices, and why CUDA is not among them (or '').");
+  m.def("borrow_threads", &borrow_threads, "functions"_a,
+        "Runs teams on the threads of an OpenMP runtime in this process, given by the addresses of "
+        "GOMP_parallel, omp_get_max_threads, omp_get_num_threads, omp_get_thread_num and "
+        "omp_in_parallel.");
+  m.def("build_info", &build_info, "Compiler, instruction sets, and the devices known so far.");
+  m.def("register_backend", &register_backend, "backend"_a,
+        "Makes a device known that comes from a module of its own.");
+  m.def("set_array_device", &set_array_device, "name"_a,
+        "Where single operations on arrays run; for tests: another device costs a copy each way.");
 }
 
 }  // namespace fusednn::bindings

@@ -13,6 +13,7 @@
 
 #include "bindings/array.h"
 #include "bindings/bindings.h"
+#include "bindings/network_data.h"
 #include "bindings/specs.h"
 #include "engine/network.h"
 #include "engine/registry.h"
@@ -119,8 +120,14 @@ py::list nodes(const BoundNetwork& self) {
   return list;
 }
 
+// Memory of another device is copied when it is asked for, which nobody may do while commands change it.
+engine::Network& visible(BoundNetwork& self, const char* what) {
+  if (!self.network.on_host()) self.need_access(what);
+  return self.network;
+}
+
 py::list parameters(const py::object& self) {
-  const engine::Network& network = bound(self).network;
+  engine::Network& network = visible(bound(self), "parameters");
   const py::list values = views(network, network.parameters(), self);
   py::list list;
   for (size_t i = 0; i < values.size(); ++i) {
@@ -137,14 +144,15 @@ py::list parameters(const py::object& self) {
 }
 
 py::list gradients(const py::object& self) {
-  const engine::Network& network = bound(self).network;
-  if (network.gradients() == nullptr) {
+  engine::Network& network = visible(bound(self), "gradients");
+  if (!network.has_gradients()) {
     throw std::invalid_argument("gradients: there are none before set_training");
   }
   return views(network, network.gradients(), self);
 }
 
-py::list optimizer_states(const BoundNetwork& self) {
+py::list optimizer_states(BoundNetwork& self) {
+  visible(self, "optimizer_states");
   py::list list;
   const std::shared_ptr<engine::Optimizer>& optimizer = self.network.optimizer();
   if (!optimizer) return list;
@@ -158,7 +166,8 @@ py::list optimizer_states(const BoundNetwork& self) {
   return list;
 }
 
-std::optional<py::list> ema(const BoundNetwork& self) {
+std::optional<py::list> ema(BoundNetwork& self) {
+  visible(self, "ema");
   const std::shared_ptr<engine::Optimizer>& optimizer = self.network.optimizer();
   if (!optimizer || optimizer->ema() == nullptr) return std::nullopt;
   return views(self.network, optimizer->ema(), keeper(optimizer));
@@ -209,80 +218,6 @@ void set_optimizer_memory(BoundNetwork& self, const py::object& given) {
   memory = values;
 }
 
-// ---- data ------------------------------------------------------------------------------------------
-
-// The arrays of one run, checked, with what keeps them alive.
-struct Data {
-  engine::Dataset set;
-  std::vector<View> held;
-
-  const View& hold(View view) {
-    held.push_back(std::move(view));
-    return held.back();
-  }
-};
-
-void expect_count(const py::list& given, const char* name, size_t expected) {
-  if (given.size() != expected) {
-    throw std::invalid_argument(std::string(name) + ": has " + std::to_string(given.size()) +
-                                " arrays, expected " + std::to_string(expected));
-  }
-}
-
-// Rows of `columns` values each, under any shape after the first axis.
-const void* rows_of(Data& data, const py::object& given, const std::string& argument, DType dtype,
-                    Index columns) {
-  const View& view = data.hold(as_it_lies(given, argument, Expected{dtype, "the network"}));
-  const Shape& shape = view.shape;
-  const bool known = data.set.rows >= 0;
-  if (shape.empty() || (known && shape[0] != data.set.rows) ||
-      engine::size_of(Shape(shape.begin() + 1, shape.end())) != columns) {
-    throw std::invalid_argument(argument + ": has shape " + engine::to_string(shape) +
-                                ", expected " + (known ? std::to_string(data.set.rows) : "some") +
-                                " rows of " + std::to_string(columns) + " values");
-  }
-  data.set.rows = shape[0];
-  return view.data;
-}
-
-Data read_inputs(const engine::Network& network, const py::list& inputs) {
-  Data data;
-  data.set.rows = -1;  // not known yet
-  const engine::Graph& graph = network.graph();
-  expect_count(inputs, "inputs", graph.inputs.size());
-  for (size_t i = 0; i < graph.inputs.size(); ++i) {
-    const Node& node = graph.nodes[static_cast<size_t>(graph.inputs[i])];
-    data.set.inputs.push_back(
-        rows_of(data, inputs[i], "inputs[" + std::to_string(i) + "]", network.dtype(), node.size));
-  }
-  return data;
-}
-
-Data read_data(const engine::Network& network, const py::list& inputs, const py::list& targets,
-               const py::object& sample_weight) {
-  Data data = read_inputs(network, inputs);
-  if (data.set.rows == 0) throw std::invalid_argument("inputs[0]: has no rows");
-  expect_count(targets, "targets", network.targets().size());
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const engine::Feed& feed = network.targets()[i];
-    const std::string argument = "targets[" + std::to_string(i) + "]";
-    const py::object target = targets[i];
-    data.set.targets.push_back(
-        feed.labels ? data.hold(labels(target, argument, data.set.rows, feed.classes)).data
-                    : rows_of(data, target, argument, network.dtype(), feed.row_elements));
-  }
-  if (!sample_weight.is_none()) {
-    data.set.sample_weight = rows_of(data, sample_weight, "sample_weight", network.dtype(), 1);
-  }
-  return data;
-}
-
-const Index* read_order(Data& data, const py::object& order) {
-  if (order.is_none()) return nullptr;
-  const View& view = data.hold(places(order, "order", data.set.rows));
-  return reinterpret_cast<const Index*>(view.data);
-}
-
 // ---- runs ------------------------------------------------------------------------------------------
 
 py::dict describe(const EpochReport& report) {
@@ -290,7 +225,17 @@ py::dict describe(const EpochReport& report) {
   result["rows"] = report.rows;
   result["steps"] = report.steps;
   result["losses"] = report.losses;
-  result["metrics"] = report.metrics;
+  py::list metrics;
+  for (size_t i = 0; i < report.metrics.size(); ++i) {
+    const engine::TallyReport& tally = report.tallies[i];
+    if (tally.counts == nullptr) {
+      metrics.append(report.metrics[i]);
+    } else {
+      metrics.append(py::array_t<double>(static_cast<py::ssize_t>(tally.n), tally.counts));
+    }
+  }
+  result["metrics"] = metrics;
+  result["penalty"] = report.penalty;
   result["stopped"] = report.stopped;
   return result;
 }
@@ -366,28 +311,55 @@ engine::RunOptions options_of(Index batch_size, int max_threads) {
   return options;
 }
 
+// What an epoch of training or evaluation is told besides its data.
+struct EpochArguments {
+  Index batch_size;
+  const py::object &order, &watcher;
+  double interval;
+  int max_threads;
+};
+
 using Epoch = EpochReport (engine::Network::*)(const engine::Dataset&, const engine::RunOptions&);
 
-template <Epoch epoch>
-py::dict run_epoch(BoundNetwork& self, const py::list& inputs, const py::list& targets,
-                   const py::object& sample_weight, Index batch_size, const py::object& order,
-                   const py::object& watcher, double interval, int max_threads) {
-  const BoundNetwork::Use use(self, "run");
-  Data data = read_data(self.network, inputs, targets, sample_weight);
-  engine::RunOptions options = options_of(batch_size, max_threads);
-  options.order = read_order(data, order);
-  Outside outside(watcher, interval);
+py::dict run_epoch(BoundNetwork& self, Epoch epoch, Data data, const EpochArguments& given,
+                   const py::dict& schedules = {}) {
+  engine::RunOptions options = options_of(given.batch_size, given.max_threads);
+  options.order = read_order(data, given.order);
+  const Index steps = (data.set.rows + given.batch_size - 1) / given.batch_size;
+  options.schedules = read_schedules(data, schedules, steps);
+  Outside outside(given.watcher, given.interval);
   options.watcher = outside.watcher();
   const EpochReport report = without_gil([&] { return (self.network.*epoch)(data.set, options); });
   outside.raise();
   return describe(report);
 }
 
+py::dict train(BoundNetwork& self, const py::list& inputs, const py::list& targets,
+               const py::object& sample_weight, Index batch_size, const py::object& order,
+               const py::object& watcher, double interval, int max_threads,
+               const py::dict& schedules) {
+  const BoundNetwork::Use use(self, "train");
+  return run_epoch(self, &engine::Network::train,
+                   read_data(self.network, inputs, targets, sample_weight),
+                   {batch_size, order, watcher, interval, max_threads}, schedules);
+}
+
+py::dict evaluate(BoundNetwork& self, const py::list& inputs, const py::list& targets,
+                  const py::object& sample_weight, Index batch_size, const py::object& order,
+                  const py::object& watcher, double interval, int max_threads) {
+  const BoundNetwork::Use use(self, "evaluate");
+  return run_epoch(self, &engine::Network::evaluate,
+                   read_data(self.network, inputs, targets, sample_weight),
+                   {batch_size, order, watcher, interval, max_threads});
+}
+
 py::dict compute_gradients(BoundNetwork& self, const py::list& inputs, const py::list& targets,
-                           const py::object& sample_weight, bool training) {
+                           const py::object& sample_weight, bool training, int max_threads) {
   const BoundNetwork::Use use(self, "compute_gradients");
   const Data data = read_data(self.network, inputs, targets, sample_weight);
-  return describe(without_gil([&] { return self.network.compute_gradients(data.set, training); }));
+  const int threads = options_of(1, max_threads).max_threads;
+  return describe(
+      without_gil([&] { return self.network.compute_gradients(data.set, training, threads); }));
 }
 
 py::list predict(BoundNetwork& self, const py::list& inputs, const py::object& nodes_wanted,
@@ -421,6 +393,24 @@ py::array shuffled(Index n, uint64_t seed, uint64_t epoch) {
   if (n < 0) throw std::invalid_argument("n=" + std::to_string(n) + " must not be negative");
   const std::vector<Index> order = engine::shuffled(n, seed, epoch);
   return py::array_t<Index>(n, order.data());
+}
+
+py::list running(const BoundNetwork& self) {
+  self.need_access("running");
+  py::list list;
+  for (const engine::Running& each : self.network.running()) {
+    py::dict entry;
+    entry["what"] = each.what;
+    entry["rows"] = each.rows;
+    entry["threads"] = each.threads;
+    entry["team"] = each.threads > 1 && each.pace.team;
+    entry["alone_time"] = each.pace.alone_time * 1e-9;
+    entry["team_time"] = each.pace.team_time * 1e-9;
+    entry["trials"] = each.pace.trials;
+    entry["changes"] = each.pace.changes;
+    list.append(entry);
+  }
+  return list;
 }
 
 std::unique_ptr<BoundNetwork> make_network(const py::list& nodes, const std::string& precision,
@@ -466,6 +456,8 @@ void bind_network(py::module_& m) {
       "optimizer_memory",
       [](const Self& self) { return self.optimizer("optimizer_memory").memory(); },
       &set_optimizer_memory);
+  network.def("running", &running,
+              "How each kind of step runs: as a team or alone, and what both took when last tried.");
   network.def_property_readonly(
       "last_norm", [](const Self& self) { return self.optimizer("last_norm").last_norm(); });
   network.def_property(
@@ -474,16 +466,17 @@ void bind_network(py::module_& m) {
         self.need_access("training_steps");
         self.network.set_training_steps(steps);
       });
-  const auto def_epoch = [&](const char* name, auto run, const char* doc) {
-    network.def(name, run, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(),
-                "batch_size"_a = 32, "order"_a = py::none(), "watcher"_a = py::none(),
-                "interval"_a = 0.05, "max_threads"_a = 0, doc);
-  };
-  def_epoch("train", &run_epoch<&engine::Network::train>, "One epoch of steps.");
-  def_epoch("evaluate", &run_epoch<&engine::Network::evaluate>,
-            "Losses and metrics, nothing else.");
+  network.def(
+      "train", &train, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(), "batch_size"_a = 32,
+      "order"_a = py::none(), "watcher"_a = py::none(), "interval"_a = 0.05, "max_threads"_a = 0,
+      "schedules"_a = py::dict(),
+      "One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; "
+      "it keeps the last one.");
+  network.def("evaluate", &evaluate, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(),
+              "batch_size"_a = 32, "order"_a = py::none(), "watcher"_a = py::none(),
+              "interval"_a = 0.05, "max_threads"_a = 0, "Losses and metrics, nothing else.");
   network.def("compute_gradients", &compute_gradients, "inputs"_a, "targets"_a,
-              "sample_weight"_a = py::none(), "training"_a = true,
+              "sample_weight"_a = py::none(), "training"_a = true, "max_threads"_a = 0,
               "One batch forward and backward; gradients() shows the result.");
   network.def("predict", &predict, "inputs"_a, "nodes"_a, "batch_size"_a = 1024,
               "max_threads"_a = 0, "The values of the nodes, one array each.");

@@ -15,15 +15,26 @@ struct Normalised {
   std::optional<View> gamma, beta;
   Output y;
 
-  Normalised(const py::object& input, const py::object& scale, const py::object& shift)
+  Normalised(const py::object& input, const py::object& scale, const py::object& shift,
+             const py::object& out)
       : x(real_matrix(input, "x")) {
     if (x.shape.size() < 2 || x.columns() < 1 || x.rows() < 1) {
       throw std::invalid_argument("x: has shape " + engine::to_string(x.shape) +
                                   ", expected rows and columns, at least one of each");
     }
-    gamma = optional_real(scale, "gamma", {x.columns()}, {x.dtype(), "x"});
-    beta = optional_real(shift, "beta", {x.columns()}, {x.dtype(), "x"});
-    y = fresh(x.shape, x.dtype());
+    const Expected expected{x.dtype(), "x"};
+    gamma = optional_real(scale, "gamma", {x.columns()}, expected);
+    beta = optional_real(shift, "beta", {x.columns()}, expected);
+    y = output(out, "out", x.shape, expected);
+    if (gamma) keep_apart(*gamma, y.view, Same::refused);
+    if (beta) keep_apart(*beta, y.view, Same::refused);
+  }
+
+  // The backward pass reads the input again.
+  void need_untouched_input() const {
+    if (overlap(x, y.view)) {
+      throw std::invalid_argument("out: shares memory with x, which the backward pass reads");
+    }
   }
 
   template <class Op>
@@ -59,7 +70,8 @@ View statistics(const py::object& given, const std::string& argument, const View
 
 py::tuple batch_norm_forward(const py::object& x, const py::object& gamma, const py::object& beta,
                              const py::object& running_mean, const py::object& running_variance,
-                             bool training, double momentum, double epsilon) {
+                             bool training, double momentum, double epsilon,
+                             const py::object& out) {
   need_epsilon(epsilon);
   if (!(momentum >= 0 && momentum <= 1)) {
     throw std::invalid_argument("momentum=" + std::to_string(momentum) + " must lie in [0, 1]");
@@ -68,14 +80,22 @@ py::tuple batch_norm_forward(const py::object& x, const py::object& gamma, const
     throw std::invalid_argument(
         "running_mean and running_variance: are needed when training is False");
   }
-  const Normalised n(x, gamma, beta);
+  Normalised n(x, gamma, beta, out);
+  if (training) {
+    n.need_untouched_input();
+  } else {
+    keep_apart(n.x, n.y.view, Same::allowed);
+  }
   const View mean_now = statistics(running_mean, "running_mean", n.x, training);
   const View variance_now = statistics(running_variance, "running_variance", n.x, training);
-  for (const View* changed : {&mean_now, &variance_now}) {
+  for (const View* statistic : {&mean_now, &variance_now}) {
     for (const View* other : {&n.x, n.gamma ? &*n.gamma : nullptr, n.beta ? &*n.beta : nullptr}) {
-      if (training && other != nullptr && overlap(*changed, *other)) {
+      if (training && other != nullptr && overlap(*statistic, *other)) {
         throw std::invalid_argument("running statistics: share memory with x, gamma or beta");
       }
+    }
+    if (overlap(*statistic, n.y.view)) {
+      throw std::invalid_argument("out: shares memory with the running statistics");
     }
   }
   if (training && overlap(mean_now, variance_now)) {
@@ -98,9 +118,10 @@ py::tuple batch_norm_forward(const py::object& x, const py::object& gamma, const
 }
 
 py::tuple layer_norm_forward(const py::object& x, const py::object& gamma, const py::object& beta,
-                             double epsilon) {
+                             double epsilon, const py::object& out) {
   need_epsilon(epsilon);
-  const Normalised n(x, gamma, beta);
+  const Normalised n(x, gamma, beta, out);
+  n.need_untouched_input();
   const Output mean = fresh({n.x.rows()}, n.x.dtype());
   const Output inverse_deviation = fresh({n.x.rows()}, n.x.dtype());
   LayerNormForward op;
@@ -115,14 +136,19 @@ py::tuple layer_norm_forward(const py::object& x, const py::object& gamma, const
 // (dx, dgamma, dbeta) from the statistics that the forward pass kept.
 template <class Op>
 py::tuple norm_backward(const py::object& dy, const py::object& x, const py::object& gamma,
-                        const py::object& mean, const py::object& inverse_deviation) {
-  const Normalised n(x, gamma, py::none());
+                        const py::object& mean, const py::object& inverse_deviation,
+                        const py::object& out) {
+  Normalised n(x, gamma, py::none(), out);
+  keep_apart(n.x, n.y.view, Same::refused);
   const Expected expected{n.x.dtype(), "x"};
-  const View upstream = real_matrix(dy, "dy", expected);
+  View upstream = real_matrix(dy, "dy", expected);
+  keep_apart(upstream, n.y.view, Same::allowed);
   expect_shape(upstream, "dy", n.x.shape);
   const Index groups = std::is_same_v<Op, BatchNormBackward> ? n.x.columns() : n.x.rows();
-  const View mean_kept = real(mean, "mean", expected);
-  const View deviation_kept = real(inverse_deviation, "inverse_deviation", expected);
+  View mean_kept = real(mean, "mean", expected);
+  View deviation_kept = real(inverse_deviation, "inverse_deviation", expected);
+  keep_apart(mean_kept, n.y.view, Same::refused);
+  keep_apart(deviation_kept, n.y.view, Same::refused);
   expect_shape(mean_kept, "mean", {groups});
   expect_shape(deviation_kept, "inverse_deviation", {groups});
   const Output dgamma = fresh({n.x.columns()}, expected.dtype);
@@ -149,14 +175,15 @@ void bind_normalization(py::module_& m) {
   m.def(
       "batch_norm_forward", &batch_norm_forward, "x"_a, "gamma"_a, "beta"_a, "running_mean"_a,
       "running_variance"_a, "training"_a = true, "momentum"_a = 0.1, "epsilon"_a = 1e-5,
+      "out"_a = py::none(),
       "(y, mean, inverse deviation), the last two None in inference; running statistics change in "
       "place.");
   m.def("layer_norm_forward", &layer_norm_forward, "x"_a, "gamma"_a, "beta"_a, "epsilon"_a = 1e-5,
-        "(y, mean, inverse deviation).");
+        "out"_a = py::none(), "(y, mean, inverse deviation).");
   m.def("batch_norm_backward", &norm_backward<BatchNormBackward>, "dy"_a, "x"_a, "gamma"_a,
-        "mean"_a, "inverse_deviation"_a, "(dx, dgamma, dbeta).");
+        "mean"_a, "inverse_deviation"_a, "out"_a = py::none(), "(dx, dgamma, dbeta).");
   m.def("layer_norm_backward", &norm_backward<LayerNormBackward>, "dy"_a, "x"_a, "gamma"_a,
-        "mean"_a, "inverse_deviation"_a, "(dx, dgamma, dbeta).");
+        "mean"_a, "inverse_deviation"_a, "out"_a = py::none(), "(dx, dgamma, dbeta).");
 }
 
 }  // namespace fusednn::bindings

@@ -55,7 +55,8 @@ py::object activation_backward(const std::string& name, const py::dict& hyper, c
   Run run(input.dtype());
   View saved = input;
   if (!engine::activations()[static_cast<size_t>(spec.rule)].saves_input) {
-    saved = fresh(input.shape, input.dtype()).view;
+    const bool spare = !overlap(upstream, result.view);
+    saved = spare ? result.view : fresh(input.shape, input.dtype()).view;
     run.add(ActivationForward{input.data, saved.data, input.size(), spec});
   }
   run.add(

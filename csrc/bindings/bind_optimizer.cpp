@@ -155,6 +155,7 @@ void optimizer_step(const py::dict& options, const py::list& parameters, const p
     for (size_t slot = 0; slot < slots.size(); ++slot) tensors[i].state[slot] = slots[slot][i].data;
     if (!ema.empty()) tensors[i].ema = ema[i].data;
     tensors[i].n = p[i].size();
+    if (i > 0) tensors[i].before = tensors[i - 1].before + tensors[i - 1].n;
   }
   const UpdateGroup group =
       engine::prepare_group(spec, info, engine::find_convention(spec.convention), hyper.data(),
@@ -165,6 +166,7 @@ void optimizer_step(const py::dict& options, const py::list& parameters, const p
   update.rule = rule;
   update.tensors = tensors.data();
   update.n_tensors = static_cast<Index>(tensors.size());
+  update.elements = tensors.back().before + tensors.back().n;
   update.groups = &group;
   update.coefficient_per_tensor = spec.clip_norm > 0;
   update.clear_gradient = clear_gradient;
@@ -173,6 +175,7 @@ void optimizer_step(const py::dict& options, const py::list& parameters, const p
     ClipCoefficient clip;
     clip.tensors = update.tensors;
     clip.n_tensors = update.n_tensors;
+    clip.elements = update.elements;
     clip.groups = update.groups;
     clip.global = spec.global_clip_norm > 0;
     clip.max_norm = clip.global ? spec.global_clip_norm : spec.clip_norm;

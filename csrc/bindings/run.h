@@ -4,8 +4,10 @@
 
 #include <pybind11/pybind11.h>
 
+#include <string>
 #include <vector>
 
+#include "engine/footprint.h"
 #include "engine/memory.h"
 #include "engine/registry.h"
 
@@ -24,12 +26,22 @@ class Run {
 
   void now() const {
     if (commands_.empty()) return;
-    const Backend& cpu = engine::find_backend("cpu");
+    const Backend& backend = engine::find_backend(array_device());
+    if (!backend.host_memory) {
+      const pybind11::gil_scoped_release without_gil;
+      return engine::run_with_copies(backend, commands_);
+    }
     const int n = static_cast<int>(commands_.size());
-    const Schedule schedule = cpu.prepare(commands_.data(), n, 0);
-    const engine::Arena workspace(cpu, schedule.workspace_bytes);
+    const Schedule schedule = backend.prepare(commands_.data(), n, 0);
+    const engine::Arena workspace(backend, schedule.workspace_bytes);
     const pybind11::gil_scoped_release without_gil;
-    cpu.execute(commands_.data(), n, schedule, workspace.data());
+    backend.execute(commands_.data(), n, schedule, workspace.data());
+  }
+
+  // The device that arrays in the host's memory are computed on: the CPU, unless a test says otherwise.
+  static std::string& array_device() {
+    static std::string name = "cpu";
+    return name;
   }
 
  private:

@@ -132,6 +132,31 @@ Numbers numbers_of(py::handle value, const std::string& what) {
   return numbers(dictionary(value, what), what);
 }
 
+engine::Treatment treatment(py::handle given, const std::string& what) {
+  const py::dict entries = dictionary(given, what);
+  engine::Treatment result;
+  Reader reader(entries, what);
+  reader.optional("rate", result.rate, number);
+  reader.optional("decays", result.decays, flag);
+  reader.optional("l1", result.l1, number);
+  reader.optional("l2", result.l2, number);
+  reader.done();
+  return result;
+}
+
+engine::Constraint constraint(py::handle given, const std::string& what) {
+  engine::Constraint result;
+  if (given.is_none()) return result;
+  const py::dict entries = dictionary(given, what);
+  Reader reader(entries, what);
+  reader.required("bound", result.bound, text);
+  reader.optional("low", result.low, number);
+  reader.optional("high", result.high, number);
+  reader.optional("rate", result.rate, number);
+  reader.done();
+  return result;
+}
+
 }  // namespace
 
 Numbers numbers(const py::dict& given, const std::string& owner) {
@@ -179,6 +204,12 @@ engine::CriterionSpec criterion_spec(const py::dict& given) {
   reader.optional("labels", spec.labels, flag);
   reader.optional("weight", spec.weight, number);
   reader.optional("threshold", spec.threshold, number);
+  reader.optional("thresholds", spec.thresholds, [](py::handle value, const std::string& what) {
+    return list<double>(value, what, number);
+  });
+  reader.optional("top", spec.top, integer);
+  reader.optional("column", spec.column, integer);
+  reader.optional("per_column", spec.per_column, flag);
   reader.done();
   return spec;
 }
@@ -197,6 +228,13 @@ engine::OptimizerSpec optimizer_spec(const py::dict& given) {
   reader.optional("clip_norm", spec.clip_norm, number);
   reader.optional("global_clip_norm", spec.global_clip_norm, number);
   reader.optional("ema_decay", spec.ema_decay, number);
+  reader.optional("treatments", spec.treatments, [](py::handle value, const std::string& what) {
+    return list<engine::Treatment>(value, what, treatment);
+  });
+  reader.optional("constraints", spec.constraints, [](py::handle value, const std::string& what) {
+    return list<engine::Constraint>(value, what, constraint);
+  });
+  reader.optional("accumulation_steps", spec.accumulation_steps, integer);
   reader.done();
   return spec;
 }

@@ -15,7 +15,9 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/kernels/table.h"
+#include "cpu/pace.h"
 #include "cpu/parts.h"
+#include "cpu/subnormal.h"
 
 namespace fusednn {
 
@@ -185,9 +187,22 @@ struct Work {
   bool has_bf16;
 };
 
+// The moments of a unit that has died shrink towards zero from step to step, and would stay among the
+// subnormal numbers for good: an update then takes three times as long. What is stored
+// narrower is converted to the bit, small numbers as well.
+bool may_flush(const Command& command, const unsigned char* arguments) {
+  if (command.operation != PlaceIn<OptimizerStep, Operations>::value) return false;
+  return reinterpret_cast<const OptimizerStep*>(arguments)->storage == Storage::native;
+}
+
 void run_command(const KernelTable& table, const Command& command, const unsigned char* arguments,
                  const Context& context) {
-  table.run[static_cast<int>(command.dtype)][command.operation](arguments, context);
+  const auto run = table.run[static_cast<int>(command.dtype)][command.operation];
+  if (may_flush(command, arguments)) {
+    const SubnormalsAsZero zero;
+    return run(arguments, context);
+  }
+  run(arguments, context);
 }
 
 void run_part(const Work& work, const Command& command, const Cut& cut, const Context& team) {
@@ -236,18 +251,27 @@ void walk(void* data, const Context& team) {
 
 void execute(const Command* commands, int n, const Schedule& schedule, void* workspace) {
   Work work{*isa().table, commands, n, static_cast<char*>(workspace), schedule, bf16_ready()};
-  run_team_if_it_pays(schedule.threads, schedule.nanoseconds, &walk, &work);
+  if (schedule.threads == 1) return walk(&work, Context{});
+  Pace* pace = schedule.pace;
+  const int threads = pace == nullptr || wants_team(*pace) ? schedule.threads : 1;
+  const TeamRun run = run_team_if_it_pays(threads, schedule.nanoseconds, &walk, &work);
+  if (pace != nullptr) note_run(*pace, schedule.nanoseconds, run);
 }
 
-void download(void* host, const void* device, size_t bytes) {
-  if (bytes > 0) std::memcpy(host, device, bytes);
+// Both copies: there is only one memory.
+void copy(void* to, const void* from, size_t bytes) {
+  if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
 }
+
+size_t free_bytes() { return SIZE_MAX; }
+uint64_t remember() { return 0; }
+void forget(uint64_t) {}
 
 }  // namespace
 
 const Backend& backend() {
-  static constexpr Backend cpu{"cpu",    &allocate, &release, &num_threads,
-                               &prepare, &execute,  &download};
+  static constexpr Backend cpu{"cpu",    true,     &allocate, &release, &free_bytes, &num_threads,
+                               &prepare, &execute, &copy,     &copy,    &remember,   &forget};
   return cpu;
 }
 

@@ -22,6 +22,7 @@
 #include <immintrin.h>
 #endif
 
+#include "cpu/host_threads.h"
 #include "cpu/processors.h"
 
 namespace fusednn::cpu {
@@ -202,27 +203,28 @@ class Pool {
   void run(int threads, TeamBody body, void* data) {
     const Nanoseconds begin = now();
     note_gap(begin);
-    lead(grow(threads), body, data, begin);
+    lead(team_of(threads), body, data, begin);
   }
 
   // Alone, where that is likely to take less time than a team would.
-  void run_if_it_pays(int threads, double alone, TeamBody body, void* data) {
+  TeamRun run_if_it_pays(int threads, double alone, TeamBody body, void* data) {
     const Nanoseconds begin = now();
     const bool soon = note_gap(begin);
-    if (congestion_.alone(begin)) {
-      run_alone(body, data);
-      return;
-    }
-    const int size = grow(threads);
+    if (congestion_.alone(begin)) return run_alone(body, data, begin);
+    const int size = team_of(threads);
     const double saved = alone * (1 - 1.0 / size);
     const auto wake = static_cast<double>(wake_.load(std::memory_order_relaxed));
-    if (anybody_asleep(size) && saved < wake) {
-      // If more of this is to come, a team will be there for it.
-      if (soon) rouse(size);
-      run_alone(body, data);
-      return;
+    // Of the host's threads nobody knows, but after a region they spin for longer than `soon`.
+    if ((lent_ > 0 ? !soon : anybody_asleep(size)) && saved < wake) {
+      if (soon && lent_ == 0) {
+        // More of this is likely to come, and a team shall be there for it: awake until then.
+        patience_.store(kSoon + static_cast<Nanoseconds>(2 * alone), std::memory_order_relaxed);
+        rouse(size);
+      }
+      return run_alone(body, data, begin);
     }
     lead(size, body, data, begin);
+    return {size > 1, static_cast<double>(end_ - begin)};
   }
 
  private:
@@ -244,9 +246,10 @@ class Pool {
     for (int rank = 1; rank < size; ++rank) gates_[rank - 1]->rouse();
   }
 
-  void run_alone(TeamBody body, void* data) {
+  TeamRun run_alone(TeamBody body, void* data, Nanoseconds begin) {
     body(data, Context{});
     end_ = now();
+    return {false, static_cast<double>(end_ - begin)};
   }
 
   void lead(int size, TeamBody body, void* data, Nanoseconds begin) {
@@ -258,8 +261,13 @@ class Pool {
     data_ = data;
     size_ = size;
     begin_ = begin;
-    for (int rank = 1; rank < size; ++rank) gates_[rank - 1]->advance();
-    work(0);
+    if (lent_ > 0) {
+      const auto as_rank = [](void* pool, int rank) { static_cast<Pool*>(pool)->work(rank); };
+      if (!run_on_host(size, as_rank, this)) body(data, Context{});
+    } else {
+      for (int rank = 1; rank < size; ++rank) gates_[rank - 1]->advance();
+      work(0);
+    }
     end_ = now();
     congestion_.report(size, end_ - begin, barrier_.take_lost());
   }
@@ -289,7 +297,13 @@ class Pool {
     wake_.store(std::clamp(mean, kWakeAtLeast, kWakeAtMost), std::memory_order_relaxed);
   }
 
-  // The size of the team that there really is: the system may refuse to start threads.
+  // The size of the team that there really is, of the host's threads or of our own.
+  int team_of(int threads) {
+    lent_ = lent_threads(threads);
+    return lent_ > 0 ? lent_ : grow(threads);
+  }
+
+  // The system may refuse to start threads.
   int grow(int threads) {
     try {
       while (workers_ + 1 < threads) {
@@ -332,6 +346,7 @@ class Pool {
   TeamBody body_ = nullptr;
   void* data_ = nullptr;
   int size_ = 1;
+  int lent_ = 0;  // threads of the host that the region runs on, 0: our own
 };
 
 std::atomic<Pool*> the_pool{nullptr};
@@ -383,16 +398,18 @@ void run_team(int threads, TeamBody body, void* data) {
   body(data, Context{});
 }
 
-void run_team_if_it_pays(int threads, double nanoseconds, TeamBody body, void* data) {
+TeamRun run_team_if_it_pays(int threads, double nanoseconds, TeamBody body, void* data) {
   if (threads > 1) {
     Pool& shared = pool();
     if (shared.acquire()) {
-      shared.run_if_it_pays(threads, nanoseconds, body, data);
+      const TeamRun run = shared.run_if_it_pays(threads, nanoseconds, body, data);
       shared.release();
-      return;
+      return run;
     }
   }
+  const Nanoseconds begin = now();
   body(data, Context{});
+  return {false, static_cast<double>(now() - begin)};
 }
 
 }  // namespace fusednn::cpu

@@ -15,8 +15,14 @@ void set_num_threads(int threads);  // std::invalid_argument unless 1 <= threads
 // Returns when all of the team have returned from body, which must not throw.
 using TeamBody = void (*)(void* data, const Context& context);
 void run_team(int threads, TeamBody body, void* data);
+
+// How a region ran, and what it took.
+struct TeamRun {
+  bool team;
+  double nanoseconds;
+};
 // The same, but alone where a team would take longer: on a machine that is too busy for teams, and
 // where what one thread does in so many nanoseconds is done before a sleeping team is awake.
-void run_team_if_it_pays(int threads, double nanoseconds, TeamBody body, void* data);
+TeamRun run_team_if_it_pays(int threads, double nanoseconds, TeamBody body, void* data);
 
 }  // namespace fusednn::cpu

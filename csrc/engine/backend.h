@@ -3,9 +3,9 @@
 //
 // The engine never computes: it records commands, each an operation with its arguments, and hands the
 // list to a backend, which prepares it once (how many threads, how much workspace) and executes it as
-// often as asked. All memory a command names is there when it is recorded, so on a GPU the same list
-// is captured once into a graph. What changes from step to step (learning rate, random position,
-// place in the epoch) is read through a pointer when the command runs.
+// often as asked. All memory a command names is the device's and is there when it is recorded, so on a
+// GPU the same list is captured once into a graph. What changes from step to step (learning rate,
+// random position, place in the epoch) is read through a pointer when the command runs.
 //
 // No STL here: kernels that are compiled per instruction set include this header.
 #pragma once
@@ -145,7 +145,7 @@ struct Loss {
 
 // values[i] = 1 if row i is classified rightly, else 0. With labels or one-hot rows (cols > 1) the
 // greatest column decides, the first of equals; with a single column x > threshold is compared with
-// target > 0.5.
+// target > 0.5. With top > 1 it is enough that fewer than `top` columns are greater than the target's.
 struct Accuracy {
   ConstMatrix x;
   Target target;
@@ -153,6 +153,30 @@ struct Accuracy {
   void* values = nullptr;
   double threshold = 0.5;
   Index rows = 0, cols = 0;
+  Index top = 1;
+};
+
+// What a Tally counts. A row adds its weight, 1 where it has none.
+//   levels   counts[group][target > 0.5][level], one element of x after the other: its level is the
+//            number of thresholds that it exceeds. A group is a column, or there is one for all.
+//   classes  counts[class of the target][class of x], the classes found as in Accuracy.
+//   moments  counts[column][0 .. 3]: 1, the target, its square, and the square of x - target.
+enum class Tallied : int32_t { levels, classes, moments };
+
+// counts += what the rows of a batch add, in double and in an order fixed by the shape alone.
+struct Tally {
+  Tallied what = Tallied::levels;
+  ConstMatrix x;
+  Target target;
+  const void* sample_weight = nullptr;
+  const double* thresholds = nullptr;  // ascending; with classes and a single column there is one
+  Index n_thresholds = 0;
+  Index rows = 0, cols = 0;
+  Index column = -1;        // of levels: the only one that counts; -1: all of them
+  bool per_column = false;  // of levels: a group for each column
+  Index top = 0;  // not 0: only so many of a row, the greatest, may exceed a threshold (levels)
+  double* counts = nullptr;
+  Index n_counts = 0;
 };
 
 // *total += sum of the values, in double and in an order fixed by n alone.
@@ -162,13 +186,22 @@ struct Sum {
   double* total = nullptr;
 };
 
-// y = x * mask / (1 - rate), with the mask of core/philox.h; the backward pass is the same operation
-// on gradients. y may be x.
+// What Dropout does to an element. Each is its own backward pass, but for those that say otherwise.
+//   mask      0 or x / (1 - rate)
+//   alpha     a x + b, or a m + b in place of a dropped x; a, b and m keep mean and variance of SELU
+//   alpha_gradient  of it: a x or 0
+//   factor    x (1 + deviation n), n of the standard normal distribution
+//   term      x + deviation n; its gradient is that of the identity
+enum class Noise : int32_t { mask, alpha, alpha_gradient, factor, term };
+
+// y = x with noise, from the random words of core/philox.h. y may be x.
 struct Dropout {
   const void* x = nullptr;
   void* y = nullptr;
   Index n = 0;
+  Noise noise = Noise::mask;
   double rate = 0;
+  double deviation = 0;
   uint64_t seed = 0;
   uint32_t stream = 0;             // one per layer
   const uint64_t* step = nullptr;  // counts training steps
@@ -274,6 +307,7 @@ struct UpdateTensor {
   void* state[kMaxStates] = {};
   void* ema = nullptr;  // null: no average is kept; float32 where the parameter is narrower
   Index n = 0;
+  Index before = 0;  // elements of all tensors before it in the list: a device finds its way by it
   int32_t group = 0;
 };
 
@@ -283,6 +317,7 @@ struct UpdateTensor {
 struct ClipCoefficient {
   const UpdateTensor* tensors = nullptr;
   Index n_tensors = 0;
+  Index elements = 0;  // of all tensors together
   const UpdateGroup* groups = nullptr;
   double max_norm = 0;
   Storage storage = Storage::native;
@@ -291,12 +326,31 @@ struct ClipCoefficient {
   double* norm = nullptr;          // where given: the global norm, for the log
 };
 
+// What a tensor adds to the loss: l1 |p| + l2 p² / 2 summed over its elements. The host rewrites l1
+// and l2 before each step, as in UpdateGroup.
+struct PenaltyTerm {
+  const void* parameter = nullptr;
+  Index n = 0;
+  Index before = 0;  // elements of all terms before it in the list
+  double l1 = 0, l2 = 0;
+};
+
+// *total += weight * the sum of all terms, in double and in an order fixed by their sizes alone.
+struct Penalty {
+  const PenaltyTerm* terms = nullptr;
+  Index n_terms = 0;
+  Index elements = 0;  // of all terms together
+  double weight = 1;
+  double* total = nullptr;
+};
+
 // One pass over all parameters: clip, decay, update, average, clear the gradient.
 struct OptimizerStep {
   int32_t rule = 0;  // place in rules::Optimizers
   Storage storage = Storage::native;
   const UpdateTensor* tensors = nullptr;
   Index n_tensors = 0;
+  Index elements = 0;  // of all tensors together
   // Not 0: the first tensor is a matrix of so many rows, and at most one other goes with it.
   Index matrix_rows = 0;
   const UpdateGroup* groups = nullptr;
@@ -305,12 +359,22 @@ struct OptimizerStep {
   bool clear_gradient = false;
 };
 
+// Holds one parameter within bounds. A matrix has its columns treated one by one, a vector is a column.
+//   not_negative  what is below 0 becomes 0
+//   norm          a column whose norm is n is scaled to rate * clip(n, low, high) + (1 - rate) n
+struct Constrain {
+  enum class Bound : int32_t { not_negative, norm } bound = Bound::not_negative;
+  void* parameter = nullptr;
+  Index rows = 0, cols = 0;
+  double low = 0, high = 0, rate = 1;
+};
+
 // Every operation. A backend implements each for every dtype, or refuses it by name.
 using Operations =
     TypeList<DenseForward, DenseBackwardInput, DenseBackwardWeights, Elementary, ActivationForward,
-             ActivationBackward, SoftmaxForward, SoftmaxBackward, Loss, Accuracy, Sum, Dropout,
+             ActivationBackward, SoftmaxForward, SoftmaxBackward, Loss, Accuracy, Sum, Tally, Dropout,
              BatchNormForward, BatchNormBackward, LayerNormForward, LayerNormBackward, CopyRows,
-             GatherRows, Fill, ClipCoefficient, OptimizerStep>;
+             GatherRows, Fill, ClipCoefficient, Penalty, OptimizerStep, Constrain>;
 
 template <class T, class List>
 struct PlaceIn;
@@ -347,6 +411,8 @@ struct Command {
   }
 };
 
+struct Pace;  // pace.h
+
 // How a list of commands will run: decided once by prepare(), obeyed by execute().
 struct Schedule {
   double nanoseconds = 0;  // rough time of one thread
@@ -355,20 +421,55 @@ struct Schedule {
   size_t workspace_bytes = 0;
   size_t command_bytes = 0;  // of the workspace, for each of the commands that run side by side
   size_t part_bytes = 0;     // of that, for each part
+  Pace* pace = nullptr;      // null: a team of so many threads wherever it is awake
+  uint64_t recording = 0;    // of Backend::remember(), or 0
 };
 
 struct Backend {
   const char* name;
+  // Whether its memory is the host's: then the host may read and write what commands name, as long as
+  // none of them runs. Otherwise upload() and download() are the only ways in and out.
+  bool host_memory;
   void* (*allocate)(size_t bytes);  // 64-byte aligned and zeroed; throws std::bad_alloc
   void (*release)(void* memory);
-  int (*threads)();  // its own setting
+  size_t (*free_bytes)();  // about so much is left to allocate; SIZE_MAX where nobody knows
+  int (*threads)();        // its own setting
   // The answer depends on the commands and the allowed number of threads (0: the backend's own
   // setting), never on the data.
   Schedule (*prepare)(const Command* commands, int n, int max_threads);
-  // Runs the commands in order. Any number of callers at a time; each brings its own workspace.
+  // Runs the commands in order, one list after the other. It may return before they have run. Any
+  // number of callers at a time; each brings its own workspace.
   void (*execute)(const Command* commands, int n, const Schedule& schedule, void* workspace);
-  // Copies results into host memory.
+  // Copies, in order with what is executed. The host's memory may be used again, and has what was
+  // wanted, as soon as they return.
+  void (*upload)(void* device, const void* host, size_t bytes);
   void (*download)(void* host, const void* device, size_t bytes);
+  // A list that runs often may be remembered as it is executed first: the caller puts the number into
+  // Schedule::recording, and changes no command and no workspace until it has called forget(). 0 where
+  // there is nothing to gain.
+  uint64_t (*remember)();
+  void (*forget)(uint64_t recording);
+};
+
+// ---- a backend in a library of its own -----------------------------------------------------------
+
+// Two libraries understand each other if all that passes between them has the same size in both.
+template <class... Ops>
+constexpr uint64_t fingerprint_of(TypeList<Ops...>) {
+  uint64_t hash = 0xcbf29ce484222325;
+  constexpr size_t sizes[] = {sizeof(Backend),      sizeof(Schedule),    sizeof(Command),
+                              sizeof(UpdateTensor), sizeof(UpdateGroup), sizeof(Ops)...};
+  for (const size_t size : sizes) {
+    hash = (hash ^ size) * 0x100000001b3;
+  }
+  return hash;
+}
+
+// What such a library hands over.
+struct BackendExport {
+  uint64_t fingerprint = fingerprint_of(Operations{});
+  const char* version = nullptr;  // of fusednn
+  const Backend* backend = nullptr;
 };
 
 }  // namespace fusednn

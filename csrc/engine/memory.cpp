@@ -11,6 +11,21 @@ Arena::Arena(const Backend& backend, size_t bytes)
               Release{backend.release}),
       bytes_(bytes) {}
 
+char* Window::show() {
+  if (backend_.host_memory || arena_.data() == nullptr) return arena_.data();
+  if (!shown_) {
+    copy_.resize(std::max<size_t>(arena_.size(), 1));  // arrays point into it: the size never changes
+    backend_.download(copy_.data(), arena_.data(), arena_.size());
+    shown_ = true;
+  }
+  return copy_.data();
+}
+
+void Window::hide() {
+  if (shown_) backend_.upload(arena_.data(), copy_.data(), arena_.size());
+  shown_ = false;
+}
+
 Layout lay_out(const std::vector<Lifetime>& lifetimes) {
   std::vector<size_t> by_size(lifetimes.size());
   std::iota(by_size.begin(), by_size.end(), size_t{0});

@@ -8,21 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "engine/criteria.h"
 #include "engine/optimizer.h"
+#include "engine/pace.h"
 #include "engine/plan.h"
+#include "engine/supply.h"
 
 namespace fusednn::engine {
-
-// A loss or metric as the caller names it.
-struct CriterionSpec {
-  std::string rule;  // a loss rule, or "accuracy"
-  std::string node;  // name of the node it looks at
-  std::map<std::string, double> parameters;
-  int target = 0;
-  bool labels = false;  // the target is one class number per row
-  double weight = 1;
-  double threshold = 0.5;
-};
 
 // Arrays of whole epochs. All have `rows` rows, contiguous, in host memory and in the network's dtype
 // (labels: int32).
@@ -33,11 +25,19 @@ struct Dataset {
   const void* sample_weight = nullptr;
 };
 
+// The counts of a metric, in the network's memory until it does something else; null for other metrics.
+struct TallyReport {
+  const double* counts = nullptr;
+  size_t n = 0;
+};
+
 struct EpochReport {
   Index rows = 0;  // seen so far
   Index steps = 0;
   std::vector<double> losses;   // sums over the rows, one per loss
-  std::vector<double> metrics;  // likewise
+  std::vector<double> metrics;  // likewise; 0 for what is tallied
+  std::vector<TallyReport> tallies;  // one per metric
+  double penalty = 0;           // what regularisation adds to a step's loss, times its rows, summed
   bool stopped = false;         // the watcher asked to stop
 };
 
@@ -48,11 +48,21 @@ struct Watcher {
   double interval = 0.05;
 };
 
+// How steps of one kind and batch run at present.
+struct Running {
+  const char* what;  // "train", "evaluate", "predict" or "gradients"
+  Index rows = 0;    // of a batch
+  int threads = 1;   // of a team
+  Pace pace;         // what the backend has learned of it; as at first where threads == 1
+};
+
 struct RunOptions {
   Index batch_size = 32;
   const Index* order = nullptr;  // rows in the order to visit them; null: as they lie
   Watcher watcher;
   int max_threads = 0;  // 0: the backend's setting
+  // Hyper-parameters of the optimizer by name, with a value for each step of a run that trains.
+  std::vector<std::pair<std::string, const double*>> schedules;
 };
 
 class Network {
@@ -65,8 +75,11 @@ class Network {
 
   const Graph& graph() const { return graph_; }
   DType dtype() const { return precision_.dtype; }
-  char* parameters() const { return parameters_.data(); }
-  char* gradients() const { return gradients_.data(); }  // null before set_training, then fixed
+  bool on_host() const { return backend_.host_memory; }
+  // As the host sees them. Gradients are null before set_training, then always in the same place.
+  char* parameters() { return parameter_window_.show(); }
+  char* gradients() { return gradient_window_.show(); }
+  bool has_gradients() const { return gradients_.data() != nullptr; }
   // Null without one. Shared, because views of its state may outlive the next set_training.
   const std::shared_ptr<Optimizer>& optimizer() const { return optimizer_; }
 
@@ -78,32 +91,39 @@ class Network {
   EpochReport train(const Dataset& data, const RunOptions& options);
   EpochReport evaluate(const Dataset& data, const RunOptions& options);
   // Forward, loss and backward of one batch, in training or inference mode; fills gradients().
-  EpochReport compute_gradients(const Dataset& data, bool training);
+  EpochReport compute_gradients(const Dataset& data, bool training, int max_threads = 0);
   // Values of nodes, written to `outputs` (rows x size of the node each).
   void predict(const Dataset& data, const std::vector<int>& nodes,
                const std::vector<void*>& outputs, const RunOptions& options);
 
-  uint64_t training_steps() const { return clock_->step; }  // drives the random masks
-  void set_training_steps(uint64_t steps) { clock_->step = steps; }
+  // Of everything that has run lately, a step in several pieces several times, the latest last.
+  std::vector<Running> running() const;
+
+  uint64_t training_steps() const { return clock_.host[0].step; }  // drives the random masks
+  void set_training_steps(uint64_t steps) { clock_.host[0].step = steps; }
   const std::vector<Feed>& targets() const { return targets_; }  // what set_training asks for
 
  private:
-  enum class Mode { train, evaluate, predict, gradients, inference_gradients };
+  // Where the mean gradient of several steps makes an update, those before the last one collect.
+  enum class Mode { train, collect, evaluate, predict, gradients, inference_gradients };
   struct Program;
-  // What commands read and write from step to step; its address never changes.
+  // What commands read from step to step.
   struct Clock {
-    uint64_t step = 0;                // training steps begun
-    Index first = 0;                  // first row of the present batch
-    std::vector<double> loss_scales;  // weight / rows of the batch
-    std::vector<double> totals;
+    uint64_t step = 0;  // training steps begun
+    Index first = 0;    // first row of the present batch
   };
 
-  Criterion resolve(const CriterionSpec& spec, std::vector<Feed>& targets) const;
+  static bool trains(Mode mode) { return mode == Mode::train || mode == Mode::collect; }
+  Mode mode_of_step(Mode mode) const;
+  void count_out(std::vector<Criterion>& metrics, const std::vector<CriterionSpec>& specs);
   PlanRequest request(Mode mode, Index rows, bool weighted, const std::vector<int>& outputs) const;
   Program& program(Mode mode, const PlanRequest& request);
   void assemble(Program& program);
   void append_updates(Program& program);
-  void attach(Program& program, const Dataset& data, const RunOptions& options);
+  void append_collection(Program& program);
+  void supply(const Dataset& data, bool targets, const RunOptions& options, Index batch);
+  void attach(Program& program, const RunOptions& options);
+  void hide_windows();
   bool run_batch(Program& program, Index first, const std::function<bool()>& go_on);
   EpochReport run(Mode mode, const Dataset& data, const RunOptions& options,
                   const std::vector<int>& nodes, const std::vector<void*>& outputs);
@@ -113,14 +133,18 @@ class Network {
   uint64_t seed_;
   Graph graph_;
   Arena parameters_, gradients_;
-  std::unique_ptr<Clock> clock_;
+  Arena collected_;      // sum of the gradients of the steps since the last update
+  Index n_collected_ = 0;  // how many those are
+  Window parameter_window_, gradient_window_;
+  Mirror<Clock> clock_;
+  Mirror<double> loss_scales_;  // weight / rows of the batch
+  Mirror<double> totals_;       // of losses, metrics and the penalty; commands add to them
+  Mirror<double> thresholds_, counts_;  // of metrics that are tallied
+  Supply supply_;
   std::shared_ptr<Optimizer> optimizer_;
   std::vector<Criterion> losses_, metrics_;
   std::vector<Feed> targets_;
   std::vector<std::unique_ptr<Program>> programs_;  // compiled so far, most recent last
 };
-
-// A permutation of 0 .. n-1, a function of seed and epoch alone.
-std::vector<Index> shuffled(Index n, uint64_t seed, uint64_t epoch);
 
 }  // namespace fusednn::engine

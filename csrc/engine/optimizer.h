@@ -13,6 +13,22 @@
 
 namespace fusednn::engine {
 
+// How one parameter is treated apart from the others.
+struct Treatment {
+  double rate = 1;        // factor of the learning rate
+  bool decays = true;     // whether the optimizer's weight_decay and l1 are for it
+  double l1 = 0, l2 = 0;  // regularisation: l1 |p| + l2 p² / 2 is part of the loss
+  bool operator==(const Treatment& other) const {
+    return rate == other.rate && decays == other.decays && l1 == other.l1 && l2 == other.l2;
+  }
+};
+
+// What one parameter is held to after each update.
+struct Constraint {
+  std::string bound;  // "", "not_negative" or "norm"
+  double low = 0, high = 0, rate = 1;
+};
+
 struct OptimizerSpec {
   std::string rule;
   std::string convention = "torch";
@@ -24,7 +40,10 @@ struct OptimizerSpec {
   double clip_value = 0;  // 0: no limit
   double clip_norm = 0;   // per tensor; 0: no limit
   double global_clip_norm = 0;
-  double ema_decay = 0;  // 0: no average is kept
+  double ema_decay = 0;               // 0: no average is kept
+  Index accumulation_steps = 1;       // an update takes the mean gradient of so many steps
+  std::vector<Treatment> treatments;  // one for each parameter of the graph; none: all alike
+  std::vector<Constraint> constraints;  // likewise; none: no bounds
 };
 
 // Values of the rule's hyper-parameters in its order; std::invalid_argument where the spec says what no
@@ -45,41 +64,61 @@ class Optimizer {
 
   // Tells which parameters learn; called again after layers were frozen or thawed.
   void bind(const Graph& graph, char* parameters, char* gradients);
-  std::vector<Command> commands() const;
+  std::vector<Command> commands();
   // Whether each tensor may be updated for itself, as soon as its gradient is there.
   bool updates_one_by_one() const;
   // Every tensor that learns, in the order of the graph's parameters, and the update of some of them:
   // of a matrix and at most one other, or, with `matrix_rows` 0, of any.
   std::vector<UpdateTensor> tensors(const Graph& graph, char* parameters, char* gradients) const;
-  Command update(const UpdateTensor* tensors, Index n, Index matrix_rows) const;
-  // Writes what the next step's commands will read. Steps count from 1.
+  Command update(const UpdateTensor* tensors, Index n, Index matrix_rows);
+  // What holds parameters that learn within their bounds, after an update.
+  std::vector<Command> constraints(const Graph& graph, char* parameters) const;
+  // Steps whose gradients are added up before an update.
+  Index accumulation_steps() const { return spec_.accumulation_steps; }
+  // Writes what the next update's commands will read. Updates count from 1.
   void prepare_step();
+  // What regularisation adds to the loss, times `weight`; empty where there is none. Its numbers are
+  // written by prepare_penalty().
+  std::vector<Command> penalty(double weight, double* total);
+  void prepare_penalty();
 
   double hyper(const std::string& name) const;
-  void set_hyper(const std::string& name, double value);  // "lr", "weight_decay", ...
+  // Throws std::invalid_argument where set_hyper would.
+  void check_hyper(const std::string& name, double value) const;
+  // "lr", "weight_decay", ..., and "penalty_scale", a factor of all regularisation.
+  void set_hyper(const std::string& name, double value);
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
   std::vector<double>& memory() { return memory_; }
 
   const OptimizerInfo& info() const { return *info_; }
-  char* state(int slot) const { return states_[slot].data(); }  // laid out like the parameters
-  char* ema() const { return ema_.data(); }                     // null when none is kept
-  double last_norm() const { return norm_; }  // global gradient norm, when clipping
+  // Laid out like the parameters, as the host sees them; null where there is no average.
+  char* state(int slot) { return state_windows_[static_cast<size_t>(slot)].show(); }
+  char* ema() { return ema_window_.show(); }
+  void hide_windows();  // before commands run
+  double last_norm();   // global gradient norm, when clipping
 
  private:
   const OptimizerInfo* info_;
   OptimizerSpec spec_;
   int convention_;
-  std::vector<double> hyper_;
-  std::vector<double> memory_;
+  std::vector<double> hyper_, hyper_of_group_;
+  std::vector<double> memory_, memory_before_;
+  double penalty_scale_ = 1;
   int64_t steps_ = 0;
   DType dtype_;
   std::vector<Arena> states_;
   Arena ema_;
-  std::vector<UpdateTensor> tensors_;
-  UpdateGroup group_;
-  std::vector<double> coefficients_;
-  double norm_ = 0;
+  std::vector<Window> state_windows_;
+  Window ema_window_;
+  Mirror<UpdateTensor> tensors_;
+  std::vector<Treatment> kinds_;  // all different, one for each group
+  std::vector<int32_t> kind_of_;  // place in kinds_ of each parameter of the graph
+  Mirror<UpdateGroup> groups_;
+  Mirror<PenaltyTerm> terms_;
+  std::vector<int32_t> term_kinds_;  // place in kinds_ of each term
+  Mirror<double> coefficients_;
+  Mirror<double> norm_;
 };
 
 }  // namespace fusednn::engine

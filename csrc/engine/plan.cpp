@@ -328,6 +328,7 @@ class Compiler final : public Recorder {
     ++tick_;
     const Criterion& metric = request_.metrics[i];
     const size_t total = request_.losses.size() + i;
+    if (metric.rule == Criterion::kTally) return record_result(tally_op(metric), true);
     if (metric.rule != Criterion::kAccuracy) {
       const Loss op = loss_op(metric);
       record(op);
@@ -342,8 +343,27 @@ class Compiler final : public Recorder {
     op.threshold = metric.threshold;
     op.rows = request_.rows;
     op.cols = graph_.nodes[metric.node].size;
+    op.top = metric.top;
     record(op);
     record_sum(op.values, total);
+  }
+
+  Tally tally_op(const Criterion& metric) {
+    Tally op;
+    op.what = metric.tallied;
+    op.x = value(metric.node);
+    op.target = target_of(metric);
+    op.sample_weight = request_.weighted ? weight_data() : nullptr;
+    op.thresholds = memory_.thresholds + metric.first_threshold;
+    op.n_thresholds = metric.n_thresholds;
+    op.rows = request_.rows;
+    op.cols = graph_.nodes[metric.node].size;
+    op.column = metric.column;
+    op.per_column = metric.per_column;
+    op.top = metric.top;
+    op.counts = memory_.counts + metric.first_count;
+    op.n_counts = metric.n_counts;
+    return op;
   }
 
   const Graph& graph_;

@@ -22,6 +22,14 @@ struct Criterion {
   int target = 0;     // which of the caller's target arrays
   double weight = 1;  // factor of a loss in the sum that is minimised
   static constexpr int kAccuracy = -1;
+  Index top = 1;  // of accuracy
+  // Of a metric that is counted: its numbers are among PlanMemory::counts.
+  static constexpr int kTally = -2;
+  Tallied tallied = Tallied::levels;
+  Index first_threshold = 0, n_thresholds = 0;
+  Index first_count = 0, n_counts = 0;
+  Index column = -1;
+  bool per_column = false;
 };
 
 // One array the caller brings, as the plan sees it: a batch of rows is gathered from it into a buffer.
@@ -50,6 +58,8 @@ struct PlanMemory {
   const uint64_t* step = nullptr;
   const double* loss_scales = nullptr;  // one per loss: weight / rows
   double* totals = nullptr;             // one per loss, then one per metric
+  const double* thresholds = nullptr;   // of all tallies, one after the other
+  double* counts = nullptr;             // likewise
 };
 
 struct Plan {

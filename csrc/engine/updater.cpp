@@ -68,6 +68,7 @@ void Updater::select(const std::vector<void*>& gradients) {
       active_.push_back(tensors_[i].memory);
       fresh_ = true;
     }
+    active_[n].before = n > 0 ? active_[n - 1].before + active_[n - 1].n : 0;
     active_[n++].gradient = gradients[i];
   }
   fresh_ = fresh_ || n != selected_.size();
@@ -130,6 +131,7 @@ ClipCoefficient Updater::clip(double max_norm) {
   ClipCoefficient op;
   op.tensors = active_.data();
   op.n_tensors = static_cast<Index>(active_.size());
+  op.elements = active_.back().before + active_.back().n;
   op.groups = update_groups_.data();
   op.max_norm = max_norm;
   op.storage = storage_;
@@ -161,6 +163,7 @@ double Updater::step(const UpdaterStep& step) {
   update.storage = storage_;
   update.tensors = active_.data();
   update.n_tensors = static_cast<Index>(active_.size());
+  update.elements = active_.back().before + active_.back().n;
   update.groups = update_groups_.data();
   update.clear_gradient = step.clear_gradient;
   if (step.max_norm) {

@@ -42,6 +42,12 @@ FNN_HD V add_l2(V g, V p, V l2) {
   return fma(l2, p, g);
 }
 
+// What an element of a regularised tensor adds to the loss; its gradient is add_l1 and add_l2.
+template <class V>
+FNN_HD V penalty(V p, V l1, V l2) {
+  return l1 * abs(p) + V(0.5) * l2 * p * p;
+}
+
 // The gradient of l1 * |p|, added to g.
 template <class V>
 FNN_HD V add_l1(V g, V p, V l1) {

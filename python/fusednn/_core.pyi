@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import numpy
 import typing
-__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'same_objects', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'same_objects', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
 class Gradients:
     """
     The gradients of one step, by address.
@@ -115,6 +115,10 @@ class Network:
         """
         The values of the nodes, one array each.
         """
+    def running(self) -> list:
+        """
+        How each kind of step runs: as a team or alone, and what both took when last tried.
+        """
     def set_frozen(self, node: str, frozen: bool) -> None:
         ...
     def set_hyper(self, name: str, value: typing.SupportsFloat | typing.SupportsIndex) -> None:
@@ -207,13 +211,17 @@ def available_processors() -> int:
     """
     Processors that the affinity mask and the cgroup leave to this process.
     """
-def batch_norm_backward(dy: typing.Any, x: typing.Any, gamma: typing.Any, mean: typing.Any, inverse_deviation: typing.Any) -> tuple:
+def batch_norm_backward(dy: typing.Any, x: typing.Any, gamma: typing.Any, mean: typing.Any, inverse_deviation: typing.Any, out: typing.Any = None) -> tuple:
     """
     (dx, dgamma, dbeta).
     """
-def batch_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, running_mean: typing.Any, running_variance: typing.Any, training: bool = True, momentum: typing.SupportsFloat | typing.SupportsIndex = 0.1, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05) -> tuple:
+def batch_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, running_mean: typing.Any, running_variance: typing.Any, training: bool = True, momentum: typing.SupportsFloat | typing.SupportsIndex = 0.1, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05, out: typing.Any = None) -> tuple:
     """
     (y, mean, inverse deviation), the last two None in inference; running statistics change in place.
+    """
+def borrow_threads(functions: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> None:
+    """
+    Runs teams on the threads of an OpenMP runtime in this process, given by the addresses of GOMP_parallel, omp_get_max_threads, omp_get_num_threads, omp_get_thread_num and omp_in_parallel.
     """
 def build_info() -> dict:
     """
@@ -255,11 +263,11 @@ def isas() -> list:
     """
     The instruction sets compiled, the fastest last, and whether each runs here.
     """
-def layer_norm_backward(dy: typing.Any, x: typing.Any, gamma: typing.Any, mean: typing.Any, inverse_deviation: typing.Any) -> tuple:
+def layer_norm_backward(dy: typing.Any, x: typing.Any, gamma: typing.Any, mean: typing.Any, inverse_deviation: typing.Any, out: typing.Any = None) -> tuple:
     """
     (dx, dgamma, dbeta).
     """
-def layer_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05) -> tuple:
+def layer_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05, out: typing.Any = None) -> tuple:
     """
     (y, mean, inverse deviation).
     """

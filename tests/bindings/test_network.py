@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from fusednn import _core
+from fusednn import _core, device
 
 
 def make(units=(8, 3), dtype="float32", optimizer=None, loss="softmax_cross_entropy", seed=0):
@@ -24,7 +24,7 @@ def make(units=(8, 3), dtype="float32", optimizer=None, loss="softmax_cross_entr
                 "config": {"units": width},
             }
         )
-    network = _core.Network(nodes, dtype, "cpu", seed)
+    network = _core.Network(nodes, dtype, device.automatic(), seed)
     rng = np.random.default_rng(seed)
     for p in network.parameters():
         p["value"][...] = rng.standard_normal(p["shape"]) * 0.3
@@ -62,20 +62,28 @@ def test_nodes_and_parameters():
 def test_views_are_the_networks_memory():
     network = make()
     x, y = data(16)
-    weights = [p["value"] for p in network.parameters()]
+
+    def now():
+        # Arrays over another device's memory are what it was when they were asked for.
+        return [p["value"] for p in network.parameters()]
+
+    weights = now()
     before = network.predict(x, [2])[0]
     np.testing.assert_allclose(
         before, (x[0] @ weights[0] + weights[1]) @ weights[2] + weights[3], rtol=1e-4, atol=1e-5
     )
-    weights[3] += 1
+    now()[3][...] += 1
     np.testing.assert_allclose(network.predict(x, [2])[0], before + 1, rtol=1e-5)
-    kept = [w.copy() for w in weights]
+    kept = [w.copy() for w in now()]
     network.compute_gradients(x, y, None, True)
-    for w, k in zip(weights, kept, strict=True):
+    for w, k in zip(now(), kept, strict=True):
         np.testing.assert_array_equal(w, k)
     gradients = [g.copy() for g in network.gradients()]
     network.train(x, y, None, 16)
-    for w, k, g in zip(weights, kept, gradients, strict=True):
+    if device.automatic() == "cpu":
+        for w, k in zip(weights, now(), strict=True):
+            assert np.shares_memory(w, k)
+    for w, k, g in zip(now(), kept, gradients, strict=True):
         np.testing.assert_allclose(w, k - 0.1 * g, rtol=1e-5, atol=1e-6)
 
 
@@ -155,6 +163,25 @@ def test_order_and_reports():
         network.evaluate(x, y, order=np.arange(10.0))
 
 
+@pytest.mark.skipif("config.getoption('--device') != 'cpu'", reason="a device has no team")
+def test_running_tells_how_steps_run():
+    network = make(units=(64, 64, 3))
+    assert network.running() == []
+    x, y = data(640)
+    network.train(x, y, batch_size=64, max_threads=1)
+    network.evaluate(x, y, batch_size=320, max_threads=2)
+    train, evaluate = network.running()
+    assert (train["what"], train["rows"], train["threads"]) == ("train", 64, 1)
+    assert not train["team"]
+    assert train["trials"] == train["changes"] == 0
+    assert train["alone_time"] == train["team_time"] == 0
+    assert (evaluate["what"], evaluate["rows"]) == ("evaluate", 320)
+    assert 1 <= evaluate["threads"] <= 2  # what the caller allows is a cap
+    network.train(x, y, batch_size=64, max_threads=2)  # decided anew, and now the latest
+    assert [each["what"] for each in network.running()] == ["evaluate", "train"]
+    assert network.running()[1]["threads"] == 2
+
+
 def test_sample_weights():
     network = make()
     x, y = data(10)
@@ -232,7 +259,8 @@ def train_on(network, x, y):
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to itself")
 def test_interrupt():
-    network = make(units=(512, 512, 3))
+    # A step takes some time, also where a device is emulated.
+    network = make(units=(512, 512, 3) if device.automatic() == "cpu" else (16, 3))
     x, y = data(200_000)
     timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
     sent = time.perf_counter() + 0.3

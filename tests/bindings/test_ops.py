@@ -187,6 +187,35 @@ def test_normalisations(shape, affine, dtype, rng):
         np.testing.assert_allclose(got / scale, right / scale, **tolerance)
 
 
+@pytest.mark.parametrize("kind", ["batch", "layer"])
+def test_normalisations_write_where_they_are_told(kind, dtype, rng):
+    forward = getattr(ops, f"{kind}_norm_forward")
+    backward = getattr(ops, f"{kind}_norm_backward")
+    x, dy, gamma = (normal(rng, dtype, *s) for s in [(9, 33), (9, 33), (33,)])
+    y, context = forward(x, gamma)
+    dx, dgamma, _ = backward(dy, context)
+    out = np.full((9, 40), 7, dtype)
+    got, context = forward(x, gamma, out=out[:, 2:35])
+    np.testing.assert_array_equal(got, y)
+    assert np.shares_memory(got, out)
+    assert (out[:, :2] == 7).all()
+    assert (out[:, 35:] == 7).all()
+    got, got_dgamma, _ = backward(dy, context, out=dy)
+    assert got is dy
+    np.testing.assert_array_equal(dy, dx)
+    np.testing.assert_array_equal(got_dgamma, dgamma)
+
+    with pytest.raises(ValueError, match="out: shares memory with x"):
+        forward(x, gamma, out=x)
+    with pytest.raises(ValueError, match="out"):
+        forward(x, gamma, out=np.empty((9, 32), dtype))
+    with pytest.raises(ValueError, match="out"):
+        backward(dx, context, out=np.empty((8, 33), dtype))
+    # What the call reads elsewhere counts as it was, wherever the result goes.
+    shared = np.concatenate([gamma, np.zeros(8 * 33, dtype)]).reshape(9, 33)
+    np.testing.assert_array_equal(forward(x, shared[0], out=shared)[0], y)
+
+
 def test_running_statistics_stay_when_a_call_fails():
     mean, variance = np.zeros(3), np.ones(3)
     for arguments, options in [

@@ -227,6 +227,9 @@ const Shape kShapes[] = {
     {150,  520,  530,  2},
     // b that is not packed, walked in steps
     {20,   700,  1040, 0},
+    // few k: c written in the order of memory, in several runs of columns
+    {8,    9,    2100, 3},
+    {5,    14,   3300, 0},
     // b read as a stream
     {1,    700,  300,  0},
     {2,    1500, 530,  1},

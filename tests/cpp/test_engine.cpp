@@ -11,6 +11,7 @@
 #include <new>
 #include <random>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "cpu/backend.h"
@@ -170,10 +171,17 @@ void execute_with_team(const Command* commands, int n, const Schedule& schedule,
   cpu::backend().execute(commands, n, awake, workspace);
 }
 
-std::vector<float> trained(int threads, double clip_norm) {
+// Now with the team, now alone, as if trials kept changing its mind.
+void execute_either_way(const Command* commands, int n, const Schedule& schedule, void* workspace) {
+  static int runs = 0;
+  if (schedule.pace != nullptr) schedule.pace->team = ++runs % 3 == 0;
+  execute_with_team(commands, n, schedule, workspace);
+}
+
+std::vector<float> trained(int threads, double clip_norm, bool either_way = false) {
   Backend teams = cpu::backend();
   teams.prepare = &prepare_team;
-  teams.execute = &execute_with_team;
+  teams.execute = either_way ? &execute_either_way : &execute_with_team;
   Network network(classifier(), DType::float32, teams, 5);
   fill_parameters<float>(network);
   OptimizerSpec adam;
@@ -199,7 +207,38 @@ void test_same_bits_for_any_number_of_threads() {
       const std::vector<float> many = trained(threads, clip_norm);
       assert(std::memcmp(one.data(), many.data(), one.size() * sizeof(float)) == 0);
     }
+    const std::vector<float> both = trained(3, clip_norm, true);
+    assert(std::memcmp(one.data(), both.data(), one.size() * sizeof(float)) == 0);
   }
+}
+
+// ---- alone or as a team
+
+void test_each_kind_of_step_finds_its_way() {
+  Network network(classifier(), DType::float32, cpu::backend(), 5);
+  fill_parameters<float>(network);
+  OptimizerSpec adam;
+  adam.rule = "adam";
+  network.set_training({cross_entropy()}, {}, &adam);
+  const Problem<float> problem(512, 20, 7);
+  RunOptions options;
+  options.batch_size = 128;
+  options.max_threads = 2;
+  const auto running = [&] { return network.running().back(); };
+  // A trial is paid for within a second, and comes later where the machine is too busy for teams.
+  for (int epoch = 0; epoch < 5000 && (epoch == 0 || running().pace.trials == 0); ++epoch) {
+    network.train(problem.data, options);
+  }
+  assert(running().what == std::string("train") && running().rows == 128);
+  assert(running().threads == 2);
+  const Pace pace = running().pace;
+  assert((pace.trials > 0) == (pace.alone_time > 0) && (pace.trials > 0) == (pace.team_time > 0));
+
+  options.max_threads = 1;  // the caller's number is never exceeded
+  network.train(problem.data, options);
+  assert(running().threads == 1 && running().pace.trials == 0);
+  network.evaluate(problem.data, options);
+  assert(running().what == std::string("evaluate") && network.running().size() == 2);
 }
 
 // ---- commands side by side
@@ -386,6 +425,7 @@ void test_shuffled_is_a_permutation_of_seed_and_epoch() {
 int main() {
   test_gradients_match_central_differences();
   test_same_bits_for_any_number_of_threads();
+  test_each_kind_of_step_finds_its_way();
   test_commands_side_by_side_are_independent();
   test_steady_steps_allocate_nothing();
   test_watcher_stops_after_a_whole_step();

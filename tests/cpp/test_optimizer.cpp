@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -247,6 +248,38 @@ void check_clipping() {
   }
 }
 
+// Moments that fade away end as zeros, not among the subnormal numbers, and nobody else is affected.
+void check_fading_moments() {
+#if defined(__x86_64__) || defined(__aarch64__)
+  constexpr Index n = 9001;
+  const float tiny = std::numeric_limits<float>::min();
+  for (int team = 1; team <= 3; ++team) {
+    std::vector<float> parameter(n, 0.5f), gradient(n, 0), moment(n, 1.01f * tiny), square(n, 0);
+    UpdateGroup group;
+    const rules::Adam::Hyper hyper;
+    const auto constants = rules::Adam::prepare(hyper, rules::Convention::torch, 1, nullptr);
+    std::memcpy(group.constants, &constants, sizeof(constants));
+    UpdateTensor tensor;
+    tensor.parameter = parameter.data();
+    tensor.gradient = gradient.data();
+    tensor.state[0] = moment.data();
+    tensor.state[1] = square.data();
+    tensor.n = n;
+    OptimizerStep op;
+    op.rule = PlaceIn<rules::Adam, rules::Optimizers>::value;
+    op.tensors = &tensor;
+    op.n_tensors = 1;
+    op.elements = n;
+    op.groups = &group;
+    execute(Command(op, DType::float32), team);
+    for (Index i = 0; i < n; ++i) check(moment[i] == 0, "a moment too small to be normal");
+    volatile float half = tiny;
+    half = half * 0.5f;
+    check(half > 0, "the caller's arithmetic is as before");
+  }
+#endif
+}
+
 }  // namespace
 
 int main() {
@@ -255,6 +288,7 @@ int main() {
     check_rules<float>(rules::Optimizers{});
     check_rules<double>(rules::Optimizers{});
     check_clipping();
+    check_fading_moments();
   }
   std::puts("ok");
   return 0;

@@ -89,12 +89,15 @@ def exact():
 
 
 @pytest.mark.parametrize("name", sorted(LARGEST_ERROR))
-def test_error(name, dtype, isa, exact):
+def test_error(name, dtype, isa, exact, device):
     x, want = exact(name, dtype)
     with np.errstate(all="ignore"):
         ulps = errors_in_ulps(ops.elementary(name, x), want)
     worst = int(ulps.argmax())
-    assert ulps[worst] <= LARGEST_ERROR[name][dtype.name], f"{ulps[worst]:.3f} ULP at {x[worst]!r}"
+    bound = LARGEST_ERROR[name][dtype.name]
+    if device != "cpu":
+        bound = max(bound, 2.0)  # CUDA's own functions, as their documentation states it
+    assert ulps[worst] <= bound, f"{ulps[worst]:.3f} ULP at {x[worst]!r}"
 
 
 @pytest.mark.parametrize("name", sorted(EDGES))

@@ -7,6 +7,7 @@
 // that what belongs to a column is loaded once for all of them. The second pass begins where the first
 // one ended: that part of the matrix is still in the cache.
 #include "cpu/kernels/normalization.h"
+#include "cpu/kernels/streams.h"
 #include "cpu/kernels/table.h"
 #include "rules/normalization.h"
 
@@ -69,6 +70,27 @@ FNN_HD void for_rows(const Tile& tile, Body body) {
   Index i = tile.first_row;
   for (; i + N <= tile.end_row; i += N) body(i, Rows<N>{});
   for (; i < tile.end_row; ++i) body(i, Rows<1>{});
+}
+
+// result(i, j) = body(i, j, lanes) for all of a tile. Several rows at a time load what belongs to a
+// column once for all; around the caches it is row by row, for then it is memory that takes the time.
+template <class T, class Body>
+FNN_HD void apply(const Matrix& result, const Tile& tile, bool streams, Body body) {
+  using V = Vec<T>;
+  if (streams) {
+    for (Index i = tile.first_row; i < tile.end_row; ++i) {
+      write_lanes<V>(row_of<T>(result, i), tile.first_col, tile.end_col, true,
+                     [&](Index j, int lanes) FNN_INLINE { return body(i, j, lanes); });
+    }
+    return;
+  }
+  for_rows<kApplied>(tile, [&](Index i, auto rows) FNN_INLINE {
+    for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
+      V block[rows.size];
+      for (int k = 0; k < rows.size; ++k) block[k] = body(i + k, j, lanes);
+      for (int k = 0; k < rows.size; ++k) block[k].store(row_of<T>(result, i + k) + j, lanes);
+    });
+  });
 }
 
 // Two numbers per column and chunk, then two per column.
@@ -198,22 +220,15 @@ void run(const BatchNormForward& op, const Context& context) {
   const T* mean = static_cast<const T*>(op.training ? op.mean : op.running_mean);
   const T* scale = work.column_first();
   const T* beta = work.column_second();
+  const bool streams =
+      op.y.data != op.x.data && past_caches(2.0 * sizeof(T) * double(op.rows * op.cols));
   tiles.for_each_back(context, [&](const Tile& tile) FNN_INLINE {
-    for_rows<kApplied>(tile, [&](Index i, auto rows) FNN_INLINE {
-      const T* x = row_of<T>(op.x, i);
-      T* y = row_of<T>(op.y, i);
-      for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-        const V m = V::load(mean + j, lanes);
-        const V s = V::load(scale + j, lanes);
-        const V b = V::load(beta + j, lanes);
-        V results[rows.size];
-        for (int k = 0; k < rows.size; ++k) {
-          results[k] = rules::normalize(V::load(x + k * op.x.stride + j, lanes), m, s, b);
-        }
-        for (int k = 0; k < rows.size; ++k) results[k].store(y + k * op.y.stride + j, lanes);
-      });
+    apply<T>(op.y, tile, streams, [&](Index i, Index j, int lanes) FNN_INLINE {
+      return rules::normalize(V::load(row_of<T>(op.x, i) + j, lanes), V::load(mean + j, lanes),
+                              V::load(scale + j, lanes), V::load(beta + j, lanes));
     });
   });
+  finish_streams(streams);
 }
 
 template <class T>
@@ -271,33 +286,26 @@ void run(const BatchNormBackward& op, const Context& context) {
   if (op.dx.data == nullptr) return;
   context.sync();
 
+  const bool fresh = !op.accumulate && op.dx.data != op.dy.data && op.dx.data != op.x.data;
+  const bool streams = fresh && past_caches(3.0 * sizeof(T) * double(op.rows * op.cols));
   tiles.for_each_back(context, [&](const Tile& tile) FNN_INLINE {
-    for_rows<kApplied>(tile, [&](Index i, auto rows) FNN_INLINE {
-      const T* x = row_of<T>(op.x, i);
-      const T* dy = row_of<T>(op.dy, i);
-      T* dx = row_of<T>(op.dx, i);
-      for_lanes<V>(tile.first_col, tile.end_col, [&](Index j, int lanes) FNN_INLINE {
-        const V scale = load_or<V>(op.gamma, j, lanes, 1) * V::load(inverse + j, lanes);
-        const V m = V::load(mean + j, lanes);
-        const V m_dy = V::load(mean_dy + j, lanes);
-        const V s = V::load(slope + j, lanes);
-        V results[rows.size];
-        for (int k = 0; k < rows.size; ++k) {
-          const V d = V::load(x + k * op.x.stride + j, lanes) - m;
-          const V g = V::load(dy + k * op.dy.stride + j, lanes);
-          results[k] = rules::normalize_backward(g, d, m_dy, s, scale);
-          if (op.accumulate) results[k] += V::load(dx + k * op.dx.stride + j, lanes);
-        }
-        for (int k = 0; k < rows.size; ++k) results[k].store(dx + k * op.dx.stride + j, lanes);
-      });
+    apply<T>(op.dx, tile, streams, [&](Index i, Index j, int lanes) FNN_INLINE {
+      const V scale = load_or<V>(op.gamma, j, lanes, 1) * V::load(inverse + j, lanes);
+      const V d = V::load(row_of<T>(op.x, i) + j, lanes) - V::load(mean + j, lanes);
+      const V g = V::load(row_of<T>(op.dy, i) + j, lanes);
+      V result = rules::normalize_backward(g, d, V::load(mean_dy + j, lanes),
+                                           V::load(slope + j, lanes), scale);
+      if (op.accumulate) result += V::load(row_of<T>(op.dx, i) + j, lanes);
+      return result;
     });
   });
+  finish_streams(streams);
 }
 
 template <class T>
 Demand demand(const BatchNormForward& op, int) {
   const double streams = op.training ? 3 : 2;
-  return {200 + 0.0125 * streams * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
+  return {200 + 0.02 * streams * sizeof(T) * double(op.rows * op.cols) + 2.0 * double(op.cols),
           workspace_bytes<T>(op.rows, op.cols)};
 }
 

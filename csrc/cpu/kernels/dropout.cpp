@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dropout with the random words of core/philox.h: the mask depends on seed, stream, step and place
+// Dropout and noise with the random words of core/philox.h: what is drawn depends on seed, stream, step and place
 // alone, so the backward pass draws it again instead of storing it.
 #include "rules/dropout.h"
 #include "core/philox.h"
@@ -69,29 +69,64 @@ FNN_HD void fetch(const T* x, T* y, Index begin, Index end) {
   }
 }
 
-template <class T, bool kAccumulate>
-FNN_HD void apply(const Dropout& op, const Context& context) {
+// What becomes of elements, given their words.
+template <class V>
+struct Masked {
+  V scale, shift, dropped;
+  uint32_t threshold;
+  bool draws;
+
+  Masked(const Dropout& op, const rules::Masking& m)
+      : scale(m.scale), shift(m.shift), dropped(m.dropped) {
+    const uint64_t keeps = rules::words_that_keep(op.rate);
+    // Without a draw all words stay 0, and 0 is below a threshold of 1.
+    draws = keeps < rules::kAllWords;
+    threshold = draws ? static_cast<uint32_t>(keeps) : 1;
+  }
+  FNN_HD V operator()(const uint32_t* words, V x) const {
+    return rules::masked(words_below<V>(words, threshold), x, scale, shift, dropped);
+  }
+};
+
+template <class V, bool kFactor>
+struct Gaussian {
+  V deviation;
+  static constexpr bool draws = true;
+
+  explicit Gaussian(const Dropout& op) : deviation(op.deviation) {}
+  FNN_HD V operator()(const uint32_t* words, V x) const {
+    const V normal = rules::normal_of(rules::symmetric(one_and_upper_bits<V>(words)));
+    return kFactor ? rules::with_factor(x, normal, deviation)
+                   : rules::with_term(x, normal, deviation);
+  }
+};
+
+template <class T, bool kAccumulate, class Change>
+FNN_HD void apply(const Dropout& op, const Context& context, const Change& change) {
   using V = Vec<T>;
   const T* x = static_cast<const T*>(op.x);
   T* y = static_cast<T*>(op.y);
-  const uint64_t keeps = rules::words_that_keep(op.rate);
-  const V scale(rules::dropout_scale(op.rate));
   const cpu::Range blocks = share((op.n + kWords - 1) / kWords, context);
-  // Without a draw all words stay 0, and 0 is below a threshold of 1.
-  const bool draws = keeps < rules::kAllWords;
-  const uint32_t threshold = draws ? static_cast<uint32_t>(keeps) : 1;
   uint32_t words[kWords] = {};
   for (Index block = blocks.begin; block < blocks.end; ++block) {
     const Index begin = block * kWords;
     const Index end = op.n - begin < kWords ? op.n : begin + kWords;
     if (begin + kAhead + kWords <= op.n) fetch(x, y, begin + kAhead, begin + kAhead + kWords);
-    if (draws) draw(op, block * kGroups, words);
+    if (change.draws) draw(op, block * kGroups, words);
     for_lanes<V>(begin, end, [&](Index i, int lanes) FNN_INLINE {
-      const auto keep = words_below<V>(words + (i - begin), threshold);
-      V v = rules::dropout(keep, V::load(x + i, lanes), scale);
+      V v = change(words + (i - begin), V::load(x + i, lanes));
       if (kAccumulate) v += V::load(y + i, lanes);
       v.store(y + i, lanes);
     });
+  }
+}
+
+template <class T, class Change>
+void apply(const Dropout& op, const Context& context, const Change& change) {
+  if (op.accumulate) {
+    apply<T, true>(op, context, change);
+  } else {
+    apply<T, false>(op, context, change);
   }
 }
 
@@ -99,16 +134,25 @@ FNN_HD void apply(const Dropout& op, const Context& context) {
 
 template <class T>
 void run(const Dropout& op, const Context& context) {
-  if (op.accumulate) {
-    apply<T, true>(op, context);
-  } else {
-    apply<T, false>(op, context);
+  using V = Vec<T>;
+  switch (op.noise) {
+    case Noise::mask:
+      return apply<T>(op, context, Masked<V>(op, rules::masking(op.rate)));
+    case Noise::alpha:
+      return apply<T>(op, context, Masked<V>(op, rules::alpha_masking(op.rate, false)));
+    case Noise::alpha_gradient:
+      return apply<T>(op, context, Masked<V>(op, rules::alpha_masking(op.rate, true)));
+    case Noise::factor:
+      return apply<T>(op, context, Gaussian<V, true>(op));
+    case Noise::term:
+      return apply<T>(op, context, Gaussian<V, false>(op));
   }
 }
 
 template <class T>
 Demand demand(const Dropout& op, int) {
-  return {(0.2 + 0.02 * sizeof(T)) * double(op.n), 0};
+  const bool normal = op.noise == Noise::factor || op.noise == Noise::term;
+  return {(0.2 + (normal ? 0.15 : 0.02) * sizeof(T)) * double(op.n), 0};
 }
 
 template void run<float>(const Dropout&, const Context&);

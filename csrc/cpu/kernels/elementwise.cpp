@@ -2,6 +2,7 @@
 // Activations on their own, where no matrix product could apply them on the way.
 #include "cpu/kernels/loops.h"
 #include "cpu/kernels/simd_math.h"
+#include "cpu/kernels/streams.h"
 #include "cpu/kernels/table.h"
 #include "rules/activations.h"
 
@@ -14,10 +15,12 @@ void forward(const ActivationForward& op, const Context& context) {
   const ParameterLanes<V> a(op.activation.parameters);
   const T* x = static_cast<const T*>(op.x);
   T* y = static_cast<T*>(op.y);
+  const bool streams = op.x != op.y && past_caches(2.0 * sizeof(T) * double(op.n));
   const cpu::Range mine = share_lines<T>(op.n, context);
-  for_lanes<V>(mine.begin, mine.end, [&](Index i, int lanes) FNN_INLINE {
-    Rule::forward(V::load(x + i, lanes), a.list).store(y + i, lanes);
+  write_lanes<V>(y, mine.begin, mine.end, streams, [&](Index i, int lanes) FNN_INLINE {
+    return Rule::forward(V::load(x + i, lanes), a.list);
   });
+  finish_streams(streams);
 }
 
 template <class T, class Rule>
@@ -27,12 +30,16 @@ void backward(const ActivationBackward& op, const Context& context) {
   const T* dy = static_cast<const T*>(op.dy);
   const T* saved = static_cast<const T*>(op.saved);
   T* dx = static_cast<T*>(op.dx);
+  // What is read as well is in the cache already.
+  const bool fresh = !op.accumulate && op.dx != op.dy && op.dx != op.saved;
+  const bool streams = fresh && past_caches(3.0 * sizeof(T) * double(op.n));
   const cpu::Range mine = share_lines<T>(op.n, context);
-  for_lanes<V>(mine.begin, mine.end, [&](Index i, int lanes) FNN_INLINE {
+  write_lanes<V>(dx, mine.begin, mine.end, streams, [&](Index i, int lanes) FNN_INLINE {
     V result = V::load(dy + i, lanes) * Rule::derivative(V::load(saved + i, lanes), a.list);
     if (op.accumulate) result += V::load(dx + i, lanes);
-    result.store(dx + i, lanes);
+    return result;
   });
+  finish_streams(streams);
 }
 
 template <class T, class... Rules>

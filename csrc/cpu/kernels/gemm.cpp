@@ -9,6 +9,7 @@
 
 #include "cpu/kernels/gemm_dots.h"
 #include "cpu/kernels/gemm_plan.h"
+#include "cpu/kernels/gemm_shallow.h"
 #include "cpu/kernels/gemm_slab.h"
 #include "cpu/kernels/gemm_stream.h"
 
@@ -80,6 +81,7 @@ void multiply(const Product<T>& p, const Context& context) {
     }
     return multiply(as_row(p), context);
   }
+  if (is_shallow(p)) return multiply_shallow(p, context);
   const Plan<T> plan(p);
   alignas(kAlign) T stack[kStackBytes / sizeof(T)];
   T* own_panel = stack;

@@ -10,6 +10,7 @@
 
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/gemm_epilogue.h"
+#include "cpu/kernels/gemm_micro.h"
 
 namespace fusednn::FNN_ISA {
 
@@ -63,31 +64,83 @@ FNN_HD void sum_rows(Vec<T> (&rows)[Vec<T>::size]) {
   if constexpr (H > 1) sum_rows<H / 2>(rows);
 }
 
-// Lane r is the dot product of row r of a with b. Lanes beyond `rows` repeat the last row.
-template <class T>
-FNN_HD Vec<T> dots(const T* a, Index a_row, int rows, const T* b, Index depth) {
+// Sums in flight: enough to hide the latency of FMA, and to use a loaded row more than once.
+constexpr int kDotSums = kVectorRegisters / 2;
+// Rows of b at a time. More are too many streams of memory, but where they are short, all sums of as
+// many as there are lanes stay in registers.
+constexpr int dot_columns(int rows) { return rows == 1 ? 8 : kDotSums / (rows == 2 ? 2 : 4); }
+constexpr Index kShortVectors = 4;
+constexpr Index kDotNearBytes = 512 << 10;  // of b, in the second-level cache
+
+// sums[r][j] = the lanes whose sum is the dot product of row r of a with row j of b, for C rows of b.
+// Rows of b beyond `cols` repeat the last one.
+template <class T, int R, int C>
+FNN_HD void dot_lanes(Source<T> a, Source<T> b, int cols, Index depth, Vec<T>* sums) {
   using W = Vec<T>;
-  const T* row[W::size];
-  W sums[W::size];
+  W sum[R][C];
+  const T* row[C];
 #pragma GCC unroll 16
-  for (int r = 0; r < W::size; ++r) {
-    row[r] = a + (r < rows ? r : rows - 1) * a_row;
-    sums[r] = W(T(0));
+  for (int j = 0; j < C; ++j) {
+    row[j] = b.data + (j < cols ? j : cols - 1) * b.stride;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) sum[r][j] = W(T(0));
   }
+  const auto step = [&](Index k, auto load) __attribute__((always_inline)) {
+    W x[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) x[r] = load(a.data + r * a.stride + k);
+#pragma GCC unroll 16
+    for (int j = 0; j < C; ++j) {
+      const W y = load(row[j] + k);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[r][j] = fma(y, x[r], sum[r][j]);
+    }
+  };
   Index k = 0;
   for (; k + W::size <= depth; k += W::size) {
-    const W x = W::load(b + k);
-#pragma GCC unroll 16
-    for (int r = 0; r < W::size; ++r) sums[r] = fma(W::load(row[r] + k), x, sums[r]);
+    step(k, [](const T* from) __attribute__((always_inline)) { return W::load(from); });
   }
   if (k < depth) {
     const int lanes = static_cast<int>(depth - k);
-    const W x = W::load(b + k, lanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < W::size; ++r) sums[r] = fma(W::load(row[r] + k, lanes), x, sums[r]);
+    step(k, [&](const T* from) __attribute__((always_inline)) { return W::load(from, lanes); });
   }
-  sum_rows<W::size / 2>(sums);
-  return sums[0];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+    for (int j = 0; j < C; ++j) sums[r * W::size + j] = sum[r][j];
+  }
+}
+
+// Lane j of result[r] is the dot product of row r of a with row j of b, for as many rows of b as there
+// are lanes, C of them at a time. Lanes beyond `cols` mean nothing.
+template <class T, int R, int C>
+FNN_HD void dots(Source<T> a, Source<T> b, int cols, Index depth, Vec<T> (&result)[R]) {
+  using W = Vec<T>;
+  constexpr int kColumns = C < W::size ? C : W::size;
+  W sums[R][W::size];
+  for (int j = 0; j < W::size; j += kColumns) {
+    if (j == 0 || j < cols) {
+      dot_lanes<T, R, kColumns>(a, {b.data + j * b.stride, b.stride}, cols - j, depth, &sums[0][j]);
+      continue;
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int i = j; i < j + kColumns; ++i) sums[r][i] = W(T(0));
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    sum_rows<W::size / 2>(sums[r]);
+    result[r] = sums[r][0];
+  }
+}
+
+// The same with the number of columns that is best for the depth.
+template <class T, int R>
+FNN_HD void dots(Source<T> a, Source<T> b, int cols, Index depth, Vec<T> (&result)[R]) {
+  if (R == 1 && depth <= kShortVectors * Vec<T>::size) {
+    return dots<T, R, Vec<T>::size>(a, b, cols, depth, result);
+  }
+  dots<T, R, dot_columns(R)>(a, b, cols, depth, result);
 }
 
 // body(first, count) for this thread's share of n elements, as many at a time as there are lanes.
@@ -104,7 +157,9 @@ template <class T>
 void multiply_column(const Product<T>& p, const cpu::Context& context) {
   using W = Vec<T>;
   for_groups<T>(p.m, context, [&](Index row, int rows) {
-    W sum = dots(p.a + row * p.a_row, p.a_row, rows, p.b, p.k);
+    W sums[1];
+    dots<T, 1>({p.b, 0}, {p.a + row * p.a_row, p.a_row}, rows, p.k, sums);
+    W sum = sums[0];
     if (p.bias != nullptr) sum = sum + W(*p.bias);
     if (p.relu) sum = rules::Relu::forward<W>(sum, nullptr);
     T* c = p.c + row * p.c_row;
@@ -117,23 +172,45 @@ void multiply_column(const Product<T>& p, const cpu::Context& context) {
   });
 }
 
-template <class T>
-void multiply_few_rows(const Product<T>& p, const cpu::Context& context) {
+// R rows of c from `first` on, `cols` columns.
+template <class T, int R>
+FNN_HD void multiply_rows(const Product<T>& p, Index first, Index col, int cols) {
   using W = Vec<T>;
   const bool apart = p.finish != nullptr && p.accumulate;
-  for_groups<T>(p.n, context, [&](Index col, int cols) {
-    for (Index row = 0; row < p.m; ++row) {
-      W sum = dots(p.b + col * p.b_col, p.b_col, cols, p.a + row * p.a_row, p.k);
-      T scratch[W::size];
-      T* c = apart ? scratch : p.c + row * p.c_row + col;
-      if (p.accumulate && !apart) sum = W::load(c, cols) + sum;
-      if (p.relu_saved != nullptr) {
-        const W saved = W::load(p.relu_saved + row * p.saved_row + col, cols);
-        sum = sum * rules::Relu::derivative<W>(saved, nullptr);
-      }
-      sum.store(c, cols);
-      if (p.finish != nullptr) p.finish(p.state, {c, p.c_row, row, col, 1, cols});
+  W sums[R];
+  dots<T, R>({p.a + first * p.a_row, p.a_row}, {p.b + col * p.b_col, p.b_col}, cols, p.k, sums);
+  for (int r = 0; r < R; ++r) {
+    const Index row = first + r;
+    W sum = sums[r];
+    T scratch[W::size];
+    T* c = apart ? scratch : p.c + row * p.c_row + col;
+    if (p.accumulate && !apart) sum = W::load(c, cols) + sum;
+    if (p.relu_saved != nullptr) {
+      const W saved = W::load(p.relu_saved + row * p.saved_row + col, cols);
+      sum = sum * rules::Relu::derivative<W>(saved, nullptr);
     }
+    sum.store(c, cols);
+    if (p.finish != nullptr) p.finish(p.state, {c, p.c_row, row, col, 1, cols});
+  }
+}
+
+// Whether several rows at a time are worth it: not where the sums are short, nor, with few registers,
+// where all is near.
+template <class T>
+bool pays_together(const Product<T>& p) {
+  const bool far = p.n * p.k * Index(sizeof(T)) > kDotNearBytes;
+  return p.k > kShortVectors * Vec<T>::size && (far || kVectorRegisters >= 32);
+}
+
+template <class T>
+void multiply_few_rows(const Product<T>& p, const cpu::Context& context) {
+  static_assert(kFewRows == 4, "every number of rows has its own way");
+  const Index together = pays_together(p) ? p.m : 1;
+  for_groups<T>(p.n, context, [&](Index col, int cols) {
+    if (together == 4) return multiply_rows<T, 4>(p, 0, col, cols);
+    if (together == 3) return multiply_rows<T, 3>(p, 0, col, cols);
+    if (together == 2) return multiply_rows<T, 2>(p, 0, col, cols);
+    for (Index row = 0; row < p.m; ++row) multiply_rows<T, 1>(p, row, col, cols);
   });
 }
 

@@ -30,9 +30,10 @@ FNN_HD void for_lanes(Index begin, Index end, Body body) {
   if (i < end) body(i, int(end - i));
 }
 
-// combine(..., f(j, lanes)) along [0, n), in four strands so that one need not wait for the last.
-template <class V, class F, class Combine>
-FNN_HD V over_row(Index n, V start, F f, Combine combine) {
+// combine(..., f(j, lanes)) along [0, n), in four strands so that one need not wait for the last, which
+// merge() brings together.
+template <class V, class F, class Combine, class Merge>
+FNN_HD V over_row(Index n, V start, F f, Combine combine, Merge merge) {
   V strand[4] = {start, start, start, start};
   Index j = 0;
   for (; j + 4 * V::size <= n; j += 4 * V::size) {
@@ -40,7 +41,11 @@ FNN_HD V over_row(Index n, V start, F f, Combine combine) {
   }
   for_lanes<V>(j, n,
                [&](Index i, int lanes) FNN_INLINE { strand[0] = combine(strand[0], f(i, lanes)); });
-  return combine(combine(strand[0], strand[1]), combine(strand[2], strand[3]));
+  return merge(merge(strand[0], strand[1]), merge(strand[2], strand[3]));
+}
+template <class V, class F, class Combine>
+FNN_HD V over_row(Index n, V start, F f, Combine combine) {
+  return over_row(n, start, f, combine, combine);
 }
 
 // v in the first lanes, `other` in the rest.

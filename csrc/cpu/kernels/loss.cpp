@@ -6,6 +6,7 @@
 // element is read before it is written.
 #include "cpu/kernels/row_lanes.h"
 #include "cpu/kernels/simd_math.h"
+#include "cpu/kernels/streams.h"
 #include "cpu/kernels/table.h"
 #include "rules/losses.h"
 
@@ -22,6 +23,17 @@ template <class T>
 T weight_of(const Loss& op, Index row) {
   if (op.target.labels != nullptr && op.target.labels[row] == op.ignore_index) return T(0);
   return op.sample_weight == nullptr ? T(1) : static_cast<const T*>(op.sample_weight)[row];
+}
+
+template <class T>
+bool is_past_caches(const Loss& op) {
+  return past_caches(2.0 * sizeof(T) * double(op.rows * op.cols));
+}
+
+// Whether the gradient goes around the caches; not where the predictions were read.
+template <class T>
+bool streams_gradient(const Loss& op) {
+  return op.gradient.data != nullptr && op.gradient.data != op.x.data && is_past_caches<T>(op);
 }
 
 double scale_of(const Loss& op) { return op.scale == nullptr ? 1 : *op.scale; }
@@ -41,6 +53,10 @@ void pointwise_rows(const Loss& op, const Context& context) {
   const double outputs = Rule::sums_outputs ? 1 : double(op.cols);
   const double scale = scale_of(op) / outputs;
   T* values = static_cast<T*>(op.values);
+  // What is added up on the way has the same order wherever the gradient lies.
+  const bool aligned = op.gradient.stride % V::size == 0 &&
+                       ahead_of_line(static_cast<const T*>(op.gradient.data)) == 0;
+  const bool streams = aligned && streams_gradient<T>(op);
   const cpu::Range mine = cpu::share(op.rows, context);
   for (Index row = mine.begin; row < mine.end; ++row) {
     const T* x = row_of<T>(op.x, row);
@@ -54,13 +70,19 @@ void pointwise_rows(const Loss& op, const Context& context) {
     }
     const V factor(weight * scale);
     V total(0);
-    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
+    const auto evaluate = [&](Index j, int lanes) FNN_INLINE {
       const auto loss = Rule::evaluate(V::load(x + j, lanes), V::load(t + j, lanes), a.list);
       total += first(lanes, loss.value, V(0));
-      if (gradient != nullptr) (factor * loss.gradient).store(gradient + j, lanes);
-    });
+      return factor * loss.gradient;
+    };
+    if (gradient == nullptr) {
+      for_lanes<V>(0, op.cols, evaluate);
+    } else {
+      write_lanes<V>(gradient, 0, op.cols, streams, evaluate);
+    }
     values[row] = weight * (sum(total) / T(outputs));
   }
+  finish_streams(streams);
 }
 
 // A single column without gaps: the lanes are rows.
@@ -129,7 +151,7 @@ struct TargetRow {
 };
 
 template <class T, class Rule>
-void rowwise_block(const Loss& op, Index begin, int rows) {
+void rowwise_block(const Loss& op, Index begin, int rows, bool streams, T* long_row) {
   using V = Vec<T>;
   const ParameterLanes<V> a(op.parameters);
   RowLanes<V> weights, greatest;
@@ -142,7 +164,7 @@ void rowwise_block(const Loss& op, Index begin, int rows) {
   }
 
   const bool wants_gradient = op.gradient.data != nullptr;
-  KeptRows<V> kept(op.gradient, begin, op.cols);
+  KeptRows<V> kept(op.gradient, begin, op.cols, long_row);
   V parts[rules::kRowSums][V::size] = {};
   for (int r = 0; r < rows; ++r) {
     if (weights.lane[r] == 0) continue;
@@ -175,18 +197,20 @@ void rowwise_block(const Loss& op, Index begin, int rows) {
     const TargetRow<V, Rule> target(op, begin + r, a.list);
     const V row_factors[rules::kRowFactors] = {factors[0][r], factors[1][r]};
     const V weight(weights.lane[r] * scale);
-    for_lanes<V>(0, op.cols, [&](Index j, int lanes) FNN_INLINE {
-      const V slope = Rule::gradient(kept.load(r, j, lanes), target.load(j, lanes), row_factors);
-      (weight * slope).store(gradient + j, lanes);
+    write_lanes<V>(gradient, 0, op.cols, streams, [&](Index j, int lanes) FNN_INLINE {
+      return weight * Rule::gradient(kept.load(r, j, lanes), target.load(j, lanes), row_factors);
     });
   }
 }
 
 template <class T, class Rule>
 void rowwise(const Loss& op, const Context& context) {
+  const bool streams = streams_gradient<T>(op);
+  T* kept = long_row<Vec<T>>(context, op.cols, streams);
   for_row_blocks<Vec<T>>(op.rows, op.cols, context, [&](Index begin, int rows) FNN_INLINE {
-    rowwise_block<T, Rule>(op, begin, rows);
+    rowwise_block<T, Rule>(op, begin, rows, streams, kept);
   });
+  finish_streams(streams);
 }
 
 template <class T, class... Pointwise, class... Rowwise>
@@ -206,8 +230,9 @@ void run(const Loss& op, const Context& context) {
 }
 
 template <class T>
-Demand demand(const Loss& op, int) {
-  return {double(op.rows) * (10 + 0.3 * sizeof(T) * double(op.cols)), 0};
+Demand demand(const Loss& op, int threads) {
+  return {double(op.rows) * (10 + 0.3 * sizeof(T) * double(op.cols)),
+          size_t(threads) * long_row_bytes<Vec<T>>(op.cols, is_past_caches<T>(op))};
 }
 
 template void run<float>(const Loss&, const Context&);

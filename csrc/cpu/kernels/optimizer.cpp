@@ -110,8 +110,9 @@ struct Work {
   }
 
   // First pass of a layerwise rule: the moments, and the squared norms of parameter and direction.
+  // With `directions` the latter are kept there.
   template <bool kAll>
-  FNN_HD void update_moments(double* squares) const {
+  FNN_HD void update_moments(double* squares, T* directions) const {
     V square_p(0), square_u(0);
     for_lanes<V>(0, n, [&](Index i, int lanes) FNN_INLINE {
       V s[kMaxStates];
@@ -122,6 +123,7 @@ struct Work {
       store_states(i, lanes, s);
       p = decorations.template parameter<kAll>(p);
       const V u = first(lanes, Rule::direction(constants, p, s), V(0));
+      if (directions != nullptr) u.store(directions + i, lanes);
       square_p = fma(p, p, square_p);
       square_u = fma(u, u, square_u);
     });
@@ -145,13 +147,18 @@ struct Work {
   }
 
   // Second pass of a layerwise rule.
-  FNN_HD void apply(double ratio) const {
+  FNN_HD void apply(double ratio, const T* directions) const {
     for_lanes<V>(0, n, [&](Index i, int lanes) FNN_INLINE {
-      V s[kMaxStates];
-      load_states(i, lanes, s);
       const V p = decorations.template parameter<true>(V::load(parameter + i, lanes));
-      Rule::apply(constants, p, Rule::direction(constants, p, s), V(ratio))
-          .store(parameter + i, lanes);
+      V u;
+      if (directions != nullptr) {
+        u = V::load(directions + i, lanes);
+      } else {
+        V s[kMaxStates];
+        load_states(i, lanes, s);
+        u = Rule::direction(constants, p, s);
+      }
+      Rule::apply(constants, p, u, V(ratio)).store(parameter + i, lanes);
     });
   }
 
@@ -184,9 +191,22 @@ void step_elementwise(const OptimizerStep& op, const Context& context) {
   });
 }
 
+// Whether the directions of a layerwise rule are kept from one pass to the next: as long as they stay in
+// the cache, that is cheaper than the roots and divisions they are made of. Where tensors
+// are stored in a narrower type, the moments they belong to are rounded only after the first pass.
+FNN_HD bool keeps_directions(const OptimizerStep& op, Index pieces) {
+  constexpr Index most = 128;
+  return op.storage == Storage::native && pieces <= most;
+}
+
 template <class T, class Rule>
 void step_layerwise(const OptimizerStep& op, const Context& context) {
   double* squares = reinterpret_cast<double*>(context.workspace);  // two per piece
+  const Index pieces = count_pieces(op.tensors, op.n_tensors);
+  T* kept = keeps_directions(op, pieces) ? reinterpret_cast<T*>(squares + 2 * pieces) : nullptr;
+  const auto directions = [&](const Piece& piece) FNN_INLINE {
+    return kept == nullptr ? nullptr : kept + piece.number * kPiece;
+  };
   for_pieces(op.tensors, op.n_tensors, context, [&](const Piece& piece) FNN_INLINE {
     double* square = squares + 2 * piece.number;
     square[0] = square[1] = 0;
@@ -194,7 +214,7 @@ void step_layerwise(const OptimizerStep& op, const Context& context) {
     const bool rounds = op.storage != Storage::native;
     for_parts<T>(op, piece, Rule::n_states, [&](const Part<T>& part) FNN_INLINE {
       const Work<T, Rule> work(op, piece, part);
-      work.template update_moments<true>(rounds ? unrounded : square);
+      work.template update_moments<true>(rounds ? unrounded : square, directions(piece));
       if (op.clear_gradient) work.clear_gradient();
     });
     if (!rounds) return;
@@ -220,7 +240,7 @@ void step_layerwise(const OptimizerStep& op, const Context& context) {
     }
     for_parts<T>(op, piece, Rule::n_states, [&](const Part<T>& part) FNN_INLINE {
       const Work<T, Rule> work(op, piece, part);
-      work.apply(ratio);
+      work.apply(ratio, directions(piece));
       if (work.ema) work.average();
     });
   });
@@ -359,8 +379,9 @@ Demand demand(const OptimizerStep& op, int) {
   // The caches deliver four times as fast as memory.
   constexpr double cached = 6e6;
   const double far = bytes > cached ? bytes - cached : 0;
+  const size_t kept = keeps_directions(op, pieces) ? size_t(pieces * kPiece) * sizeof(T) : 0;
   return {60 + 20.0 * double(op.n_tensors) + 0.005 * bytes + 0.015 * far,
-          2 * sizeof(double) * size_t(pieces)};
+          2 * sizeof(double) * size_t(pieces) + kept};
 }
 
 template void run<float>(const ClipCoefficient&, const Context&);

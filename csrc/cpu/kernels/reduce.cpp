@@ -49,6 +49,15 @@ Index place_of_greatest(const T* x, Index n) {
   return place;
 }
 
+// NaN is among the greatest of nothing.
+template <class T>
+bool is_among_greatest(const T* x, Index n, Index place, Index top) {
+  if (!(x[place] == x[place])) return false;
+  Index greater = 0;
+  for (Index j = 0; j < n; ++j) greater += x[j] > x[place];
+  return greater < top;
+}
+
 template <class T>
 bool is_right(const Accuracy& op, Index row) {
   const T* x = row_of<T>(op.x, row);
@@ -59,6 +68,7 @@ bool is_right(const Accuracy& op, Index row) {
     return (double(x[0]) > op.threshold) == (target > 0.5);
   }
   const Index target = labels != nullptr ? Index(labels[row]) : place_of_greatest(dense, op.cols);
+  if (op.top > 1) return target < op.cols && is_among_greatest(x, op.cols, target, op.top);
   return place_of_greatest(x, op.cols) == target;
 }
 

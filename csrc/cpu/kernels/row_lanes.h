@@ -5,7 +5,7 @@
 // logarithms and divisions are taken for a vector of rows. A row's result does not depend on its block.
 #pragma once
 
-#include "cpu/kernels/loops.h"
+#include "cpu/kernels/streams.h"
 
 namespace fusednn::FNN_ISA {
 
@@ -35,16 +35,33 @@ FNN_HD void for_row_blocks(Index rows, Index cols, const cpu::Context& context, 
   }
 }
 
+// Of the workspace, for each thread: room for a row that is too long for a block, where the result goes
+// around the caches and so cannot be the place where it waits.
+template <class V>
+FNN_HD size_t long_row_bytes(Index cols, bool streams) {
+  const size_t bytes = sizeof(typename V::Scalar) * static_cast<size_t>(padded<V>(cols));
+  return streams && bytes > size_t(kBlockBytes) ? bytes : 0;
+}
+template <class V>
+FNN_HD typename V::Scalar* long_row(const cpu::Context& context, Index cols, bool streams) {
+  const size_t bytes = long_row_bytes<V>(cols, streams);
+  if (bytes == 0) return nullptr;
+  return reinterpret_cast<typename V::Scalar*>(context.workspace + bytes * size_t(context.rank));
+}
+
 // A block of rows between two passes: in a place of its own or, where the rows are too long for that,
-// where the result will go. A row's own place ends with a whole vector. To read soon after a part of a
-// vector was written next to it is slow: the processor waits until that has reached the cache.
+// in the one given or where the result will go. A row's own place ends with a whole vector. To read
+// soon after a part of a vector was written next to it is slow: the processor waits until that has
+// reached the cache.
 template <class V>
 class KeptRows {
  public:
   using T = typename V::Scalar;
-  FNN_HD KeptRows(const Matrix& result, Index begin, Index cols)
-      : own_(padded<V>(cols) * Index(sizeof(T)) <= kBlockBytes),
-        rows_(own_ ? place_ : row_of<T>(result, begin)),
+  FNN_HD KeptRows(const Matrix& result, Index begin, Index cols, T* long_row)
+      : own_(long_row != nullptr || padded<V>(cols) * Index(sizeof(T)) <= kBlockBytes),
+        rows_(long_row != nullptr ? long_row
+              : own_              ? place_
+                                  : row_of<T>(result, begin)),
         stride_(own_ ? padded<V>(cols) : result.stride) {}
 
   FNN_HD V load(int row, Index j, int lanes) const {

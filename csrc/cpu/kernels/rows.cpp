@@ -33,24 +33,47 @@ Demand demand(const CopyRows& op, int) {
   return {0.05 * sizeof(T) * double(op.rows * op.cols) + 4.0 * double(op.rows), 0};
 }
 
-// Bytes: the dtype plays no part.
-template <class T>
-void run(const GatherRows& op, const Context& context) {
+namespace {
+
+template <class Copy>
+FNN_HD void gather(const GatherRows& op, const cpu::Range& mine, Copy copy) {
   const char* src = static_cast<const char*>(op.src);
   char* dst = static_cast<char*>(op.dst);
+  const Index* order = op.order + *op.first;
+  // Rows are anywhere in memory: ask for them before they are needed.
+  constexpr Index ahead = 16;
+  for (Index i = mine.begin; i < mine.end; ++i) {
+    if (i + ahead < mine.end) __builtin_prefetch(src + order[i + ahead] * op.row_bytes);
+    copy(dst + i * op.row_bytes, src + order[i] * op.row_bytes);
+  }
+}
+
+}  // namespace
+
+// Bytes: the dtype plays no part. Short rows, such as labels, are copied without a call.
+template <class T>
+void run(const GatherRows& op, const Context& context) {
+  using V = Vec<float>;
+  constexpr Index word = sizeof(float), few = 512;
   const cpu::Range mine = share(op.rows, context);
   const size_t bytes = static_cast<size_t>(op.row_bytes);
   if (op.order == nullptr) {
-    __builtin_memcpy(dst + mine.begin * op.row_bytes, src + (*op.first + mine.begin) * op.row_bytes,
+    __builtin_memcpy(static_cast<char*>(op.dst) + mine.begin * op.row_bytes,
+                     static_cast<const char*>(op.src) + (*op.first + mine.begin) * op.row_bytes,
                      bytes * static_cast<size_t>(mine.end - mine.begin));
-    return;
-  }
-  const Index* order = op.order + *op.first;
-  // Rows are anywhere in memory: ask for them before they are needed.
-  constexpr Index ahead = 8;
-  for (Index i = mine.begin; i < mine.end; ++i) {
-    if (i + ahead < mine.end) __builtin_prefetch(src + order[i + ahead] * op.row_bytes);
-    __builtin_memcpy(dst + i * op.row_bytes, src + order[i] * op.row_bytes, bytes);
+  } else if (op.row_bytes == word) {
+    gather(op, mine,
+           [](char* to, const char* from) FNN_INLINE { __builtin_memcpy(to, from, word); });
+  } else if (op.row_bytes % word == 0 && op.row_bytes <= few) {
+    gather(op, mine, [&](char* to, const char* from) FNN_INLINE {
+      for_lanes<V>(0, op.row_bytes / word, [&](Index j, int lanes) FNN_INLINE {
+        V::load(reinterpret_cast<const float*>(from) + j, lanes)
+            .store(reinterpret_cast<float*>(to) + j, lanes);
+      });
+    });
+  } else {
+    gather(op, mine,
+           [&](char* to, const char* from) FNN_INLINE { __builtin_memcpy(to, from, bytes); });
   }
 }
 

@@ -101,6 +101,10 @@ struct Vec {
     }
   }
 
+  // Around the caches where the processor can: p is a multiple of the vector's size, and
+  // native::finish_streams() must follow before another thread reads.
+  FNN_HD void stream(T* p) const { native::stream(p, raw); }
+
   FNN_HD T operator[](int lane) const { return raw[lane]; }
 
   // clang-format off
@@ -256,6 +260,24 @@ FNN_HD LaneMask<double> words_below<Vec<double>>(const uint32_t* words, uint32_t
   const U64 wide = __builtin_convertvector(half, U64);
   return Vec<double>::from_bits(wide | Vec<double>(0x1p52).bits()) <
          Vec<double>(0x1p52 + threshold);
+}
+
+// 1 + the upper 23 bits of a word / 2^23 for the lanes of V, which reads V::size words.
+template <class V>
+FNN_HD V one_and_upper_bits(const uint32_t* words);
+
+template <>
+FNN_HD Vec<float> one_and_upper_bits<Vec<float>>(const uint32_t* words) {
+  return as_float((VecU32::load(words) >> 9) | as_u32(Vec<float>(1)));
+}
+
+template <>
+FNN_HD Vec<double> one_and_upper_bits<Vec<double>>(const uint32_t* words) {
+  typedef uint32_t Half __attribute__((vector_size(vector_bytes / 2)));
+  Half half;
+  __builtin_memcpy(&half, words, sizeof(Half));
+  const U64 wide = __builtin_convertvector(half >> 9, U64);
+  return Vec<double>::from_bits((wide << 29) | Vec<double>(1).bits());
 }
 
 }  // namespace fusednn::FNN_ISA

@@ -26,6 +26,10 @@ FNN_HD F32 round_even(F32 x) { for (int i = 0; i < 4; ++i) x[i] = __builtin_rint
 FNN_HD F64 round_even(F64 x) { for (int i = 0; i < 2; ++i) x[i] = __builtin_rint(x[i]); return x; }
 
 FNN_HD U64 multiply_even(U32 a, U32 b) { return ((U64)a & 0xffffffffu) * ((U64)b & 0xffffffffu); }
+
+FNN_HD void stream(float* p, F32 v) { __builtin_memcpy(p, &v, sizeof(v)); }
+FNN_HD void stream(double* p, F64 v) { __builtin_memcpy(p, &v, sizeof(v)); }
+FNN_HD void finish_streams() {}
 // clang-format on
 
 }  // namespace fusednn::FNN_ISA::native

@@ -13,6 +13,8 @@
 //   sqrt, floor, round_even        correctly rounded
 //   scale(p, t)                    p * 2^n with one rounding, where t = n + 1.5 * 2^mantissa_bits
 //   load_partial, store_partial    the first `lanes` elements, also for U32; no other memory is touched
+//   stream(p, v)                   writes a whole vector, p a multiple of its size, around the caches
+//   finish_streams()               afterwards, before another thread may read them
 //   multiply_even(U32, U32)        64-bit products of the lanes 0, 2, 4, ...
 #pragma once
 

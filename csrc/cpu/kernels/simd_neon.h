@@ -30,6 +30,10 @@ FNN_HD F64 round_even(F64 x) { return (F64)vrndnq_f64((float64x2_t)x); }
 FNN_HD U64 multiply_even(U32 a, U32 b) {
   return (U64)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
 }
+
+FNN_HD void stream(float* p, F32 v) { __builtin_memcpy(p, &v, sizeof(v)); }
+FNN_HD void stream(double* p, F64 v) { __builtin_memcpy(p, &v, sizeof(v)); }
+FNN_HD void finish_streams() {}
 // clang-format on
 
 }  // namespace fusednn::FNN_ISA::native

@@ -28,6 +28,10 @@ FNN_HD F32 round_even(F32 x) { return _mm_round_ps(x, _MM_FROUND_TO_NEAREST_INT 
 FNN_HD F64 round_even(F64 x) { return _mm_round_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 FNN_HD U64 multiply_even(U32 a, U32 b) { return (U64)_mm_mul_epu32((__m128i)a, (__m128i)b); }
+
+FNN_HD void stream(float* p, F32 v) { _mm_stream_ps(p, v); }
+FNN_HD void stream(double* p, F64 v) { _mm_stream_pd(p, v); }
+FNN_HD void finish_streams() { _mm_sfence(); }
 // clang-format on
 
 }  // namespace fusednn::FNN_ISA::native

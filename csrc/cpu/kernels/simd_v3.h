@@ -46,6 +46,10 @@ FNN_HD void store_partial(double* p, F64 v, int lanes) { _mm256_maskstore_pd(p, 
 FNN_HD void store_partial(uint32_t* p, U32 v, int lanes) {
   _mm256_maskstore_epi32((int*)p, first32(lanes), (__m256i)v);
 }
+
+FNN_HD void stream(float* p, F32 v) { _mm256_stream_ps(p, v); }
+FNN_HD void stream(double* p, F64 v) { _mm256_stream_pd(p, v); }
+FNN_HD void finish_streams() { _mm_sfence(); }
 // clang-format on
 
 }  // namespace fusednn::FNN_ISA::native

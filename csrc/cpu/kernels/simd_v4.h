@@ -59,6 +59,10 @@ FNN_HD U32 load_partial(const uint32_t* p, int lanes) { return (U32)_mm512_maskz
 FNN_HD void store_partial(float* p, F32 v, int lanes) { _mm512_mask_storeu_ps(p, first16(lanes), v); }
 FNN_HD void store_partial(double* p, F64 v, int lanes) { _mm512_mask_storeu_pd(p, first8(lanes), v); }
 FNN_HD void store_partial(uint32_t* p, U32 v, int lanes) { _mm512_mask_storeu_epi32(p, first16(lanes), (__m512i)v); }
+
+FNN_HD void stream(float* p, F32 v) { _mm512_stream_ps(p, v); }
+FNN_HD void stream(double* p, F64 v) { _mm512_stream_pd(p, v); }
+FNN_HD void finish_streams() { _mm_sfence(); }
 // clang-format on
 
 }  // namespace fusednn::FNN_ISA::native

@@ -43,6 +43,7 @@ template <class T> void run(const SoftmaxBackward&, const Context&);
 template <class T> void run(const Loss&, const Context&);
 template <class T> void run(const Accuracy&, const Context&);
 template <class T> void run(const Sum&, const Context&);
+template <class T> void run(const Tally&, const Context&);
 template <class T> void run(const Dropout&, const Context&);
 template <class T> void run(const BatchNormForward&, const Context&);
 template <class T> void run(const BatchNormBackward&, const Context&);
@@ -52,7 +53,9 @@ template <class T> void run(const CopyRows&, const Context&);
 template <class T> void run(const GatherRows&, const Context&);
 template <class T> void run(const Fill&, const Context&);
 template <class T> void run(const ClipCoefficient&, const Context&);
+template <class T> void run(const Penalty&, const Context&);
 template <class T> void run(const OptimizerStep&, const Context&);
+template <class T> void run(const Constrain&, const Context&);
 
 template <class T> Demand demand(const DenseForward&, int threads);
 template <class T> Demand demand(const DenseBackwardInput&, int threads);
@@ -65,6 +68,7 @@ template <class T> Demand demand(const SoftmaxBackward&, int threads);
 template <class T> Demand demand(const Loss&, int threads);
 template <class T> Demand demand(const Accuracy&, int threads);
 template <class T> Demand demand(const Sum&, int threads);
+template <class T> Demand demand(const Tally&, int threads);
 template <class T> Demand demand(const Dropout&, int threads);
 template <class T> Demand demand(const BatchNormForward&, int threads);
 template <class T> Demand demand(const BatchNormBackward&, int threads);
@@ -74,7 +78,9 @@ template <class T> Demand demand(const CopyRows&, int threads);
 template <class T> Demand demand(const GatherRows&, int threads);
 template <class T> Demand demand(const Fill&, int threads);
 template <class T> Demand demand(const ClipCoefficient&, int threads);
+template <class T> Demand demand(const Penalty&, int threads);
 template <class T> Demand demand(const OptimizerStep&, int threads);
+template <class T> Demand demand(const Constrain&, int threads);
 
 template <class T> void strain(const cpu::Strain&, const Context&);
 // clang-format on

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inverted dropout: training scales what it keeps by 1 / (1 - rate), inference does nothing. The mask
-// is a function of seed, step, layer and element, so the backward pass makes it again.
+// Dropout and its relatives: noise while training, nothing at inference. What is drawn is a function of
+// seed, step, layer and element, so the backward pass draws it again.
+#include <cmath>
 #include <stdexcept>
 
 #include "engine/layers/list.h"
@@ -8,33 +9,40 @@
 namespace fusednn::engine {
 namespace {
 
+double rate_of(const Config& config) {
+  const double rate = config.number("rate", 0.5);
+  if (rate >= 0 && rate < 1) return rate;
+  throw std::invalid_argument(config.owner() + ": rate=" + std::to_string(rate) +
+                              " must lie in [0, 1)");
+}
+
+// What the layer does forward and backward.
+struct Pair {
+  Dropout forward, backward;
+};
+
 class DropoutLayer final : public Layer {
  public:
-  explicit DropoutLayer(const Config& config) : rate_(config.number("rate", 0.5)) {
-    if (!(rate_ >= 0 && rate_ < 1)) {
-      throw std::invalid_argument(config.owner() + ": rate=" + std::to_string(rate_) +
-                                  " must lie in [0, 1)");
-    }
-  }
+  explicit DropoutLayer(const Pair& pair) : pair_(pair) {}
 
   Shape configure(const std::vector<Shape>& inputs) override { return inputs[0]; }
   bool only_in_training() const override { return true; }
 
-  void forward(Recorder& r) const override { mask(r, r.input(0).data, r.output().data, false); }
+  void forward(Recorder& r) const override {
+    change(r, pair_.forward, r.input(0).data, r.output().data, false);
+  }
 
   void backward(Recorder& r) const override {
     if (const auto target = r.input_gradient(0, false)) {
-      mask(r, r.output_gradient().data, target->dx.data, target->accumulate);
+      change(r, pair_.backward, r.output_gradient().data, target->dx.data, target->accumulate);
     }
   }
 
  private:
-  void mask(Recorder& r, const void* from, void* to, bool accumulate) const {
-    Dropout op;
+  static void change(Recorder& r, Dropout op, const void* from, void* to, bool accumulate) {
     op.x = from;
     op.y = to;
     op.n = r.rows() * r.output_size();
-    op.rate = rate_;
     op.seed = r.seed();
     op.stream = r.stream();
     op.step = r.step();
@@ -42,13 +50,44 @@ class DropoutLayer final : public Layer {
     r.record(op);
   }
 
-  double rate_;
+  Pair pair_;
 };
 
 }  // namespace
 
 std::unique_ptr<Layer> make_dropout(const Config& config) {
-  return std::make_unique<DropoutLayer>(config);
+  Dropout op;
+  op.rate = rate_of(config);
+  return std::make_unique<DropoutLayer>(Pair{op, op});
+}
+
+std::unique_ptr<Layer> make_alpha_dropout(const Config& config) {
+  Pair pair;
+  pair.forward.noise = Noise::alpha;
+  pair.forward.rate = rate_of(config);
+  pair.backward = pair.forward;
+  pair.backward.noise = Noise::alpha_gradient;
+  return std::make_unique<DropoutLayer>(pair);
+}
+
+// The deviation is that of dropout with the same rate.
+std::unique_ptr<Layer> make_gaussian_dropout(const Config& config) {
+  const double rate = rate_of(config);
+  Dropout op;
+  op.noise = Noise::factor;
+  op.deviation = std::sqrt(rate / (1 - rate));
+  return std::make_unique<DropoutLayer>(Pair{op, op});
+}
+
+std::unique_ptr<Layer> make_gaussian_noise(const Config& config) {
+  Pair pair;
+  pair.forward.noise = Noise::term;
+  pair.forward.deviation = config.number("stddev", 1);
+  if (!(pair.forward.deviation >= 0)) {
+    throw std::invalid_argument(config.owner() + ": stddev=" +
+                                std::to_string(pair.forward.deviation) + " must not be negative");
+  }
+  return std::make_unique<DropoutLayer>(pair);  // a gradient passes as it is: a mask that keeps all
 }
 
 }  // namespace fusednn::engine

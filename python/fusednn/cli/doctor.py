@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fusednn
-from fusednn import _core, datasets
+from fusednn import _core, datasets, device
 from fusednn.cli.selftest import SELF_TESTS
 from fusednn.machine import processor_name, versions
 
@@ -114,8 +114,15 @@ def _threads(findings: Findings) -> dict[str, Any]:
 
 
 def _cuda() -> dict[str, Any]:
-    info = _core.build_info()
-    return {"built": "cuda" in info["devices"], "reason": info["cuda"]}
+    """The device and the libraries, or the exact reason why there is none."""
+    reason = device.cuda_problem()
+    library, without = ("", "") if reason else device.cublaslt()
+    return {
+        "there": not reason,
+        "reason": reason,
+        "device": device.cuda_device(),
+        "cublaslt": library or without,
+    }
 
 
 def _datasets() -> dict[str, dict[str, str | None]]:
@@ -210,8 +217,21 @@ def _processor_rows(report: dict[str, Any]) -> Rows:
 
 
 def _device_rows(report: dict[str, Any]) -> Rows:
-    cuda = "there" if report["cuda"]["built"] else report["cuda"]["reason"]
-    return [("cpu", "always there"), ("cuda", cuda)]
+    rows: Rows = [("cpu", "always there")]
+    cuda = report["cuda"]
+    if not cuda["there"]:
+        return [*rows, ("cuda", cuda["reason"])]
+    found = cuda["device"]
+    capability, driver, runtime = (
+        ".".join(map(str, found[key])) for key in ("capability", "driver", "runtime")
+    )
+    gigabytes = found["memory_bytes"] / 1e9
+    return [
+        *rows,
+        ("cuda", f"{found['name']}, compute capability {capability}, {gigabytes:.0f} GB"),
+        ("cuda driver", f"knows CUDA {driver}, this build uses {runtime}"),
+        ("cuBLASLt", cuda["cublaslt"]),
+    ]
 
 
 def _package_rows(report: dict[str, Any]) -> Rows:

@@ -32,6 +32,7 @@ def batch_norm_forward(
     training: bool = True,
     momentum: float = 0.1,
     epsilon: float = 1e-5,
+    out: Array | None = None,
 ) -> tuple[Array, NormContext | None]:
     """Return ``y = gamma * (x - mean) / sqrt(variance + epsilon) + beta``, per column.
 
@@ -50,12 +51,14 @@ def batch_norm_forward(
     momentum : float in [0, 1]
         Share of the new value. Keras' momentum is one minus this.
     epsilon : float > 0
+    out : array like x, optional
+        Where y goes; may be x itself in inference, and must not touch it in training.
 
     Returns
     -------
     y : array like x
     context : NormContext
-        For `batch_norm_backward`; None in inference.
+        For `batch_norm_backward`; None in inference. It holds x, which must stay as it is.
 
     Examples
     --------
@@ -65,13 +68,18 @@ def batch_norm_forward(
     [[-1.0], [1.0]]
     """
     y, mean, inverse_deviation = _core.batch_norm_forward(
-        x, gamma, beta, running_mean, running_variance, training, momentum, epsilon
+        x, gamma, beta, running_mean, running_variance, training, momentum, epsilon, out
     )
     return y, NormContext(x, gamma, mean, inverse_deviation, False) if training else None
 
 
 def layer_norm_forward(
-    x: Array, gamma: Array | None = None, beta: Array | None = None, *, epsilon: float = 1e-5
+    x: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    *,
+    epsilon: float = 1e-5,
+    out: Array | None = None,
 ) -> tuple[Array, NormContext]:
     """Return ``y = gamma * (x - mean) / sqrt(variance + epsilon) + beta``, per row.
 
@@ -81,12 +89,14 @@ def layer_norm_forward(
     gamma, beta : arrays of shape (columns,), optional
         1 and 0 where missing.
     epsilon : float > 0
+    out : array like x, optional
+        Where y goes; must not touch x.
 
     Returns
     -------
     y : array like x
     context : NormContext
-        For `layer_norm_backward`.
+        For `layer_norm_backward`. It holds x, which must stay as it is.
 
     Examples
     --------
@@ -95,12 +105,12 @@ def layer_norm_forward(
     >>> y.round(6).tolist()
     [[-1.0, 1.0]]
     """
-    y, mean, inverse_deviation = _core.layer_norm_forward(x, gamma, beta, epsilon)
+    y, mean, inverse_deviation = _core.layer_norm_forward(x, gamma, beta, epsilon, out)
     return y, NormContext(x, gamma, mean, inverse_deviation, True)
 
 
 def _norm_backward(
-    run: Any, dy: Array, context: NormContext | None, per_row: bool
+    run: Any, dy: Array, context: NormContext | None, per_row: bool, out: Array | None
 ) -> tuple[Array, Array, Array]:
     if not isinstance(context, NormContext) or context.per_row != per_row:
         kind = "layer" if per_row else "batch"
@@ -108,11 +118,15 @@ def _norm_backward(
             f"context must be what {kind}_norm_forward returned in training, got "
             f"{type(context).__name__}"
         )
-    dx, dgamma, dbeta = run(dy, context.x, context.gamma, context.mean, context.inverse_deviation)
+    dx, dgamma, dbeta = run(
+        dy, context.x, context.gamma, context.mean, context.inverse_deviation, out
+    )
     return dx, dgamma, dbeta
 
 
-def batch_norm_backward(dy: Array, context: NormContext | None) -> tuple[Array, Array, Array]:
+def batch_norm_backward(
+    dy: Array, context: NormContext | None, *, out: Array | None = None
+) -> tuple[Array, Array, Array]:
     """Return (dx, dgamma, dbeta) of ``sum(dy * y)`` for ``y, context = batch_norm_forward(...)``.
 
     Parameters
@@ -120,6 +134,8 @@ def batch_norm_backward(dy: Array, context: NormContext | None) -> tuple[Array, 
     dy : array of shape (..., columns)
     context : NormContext
         Of a forward pass in training.
+    out : array like dy, optional
+        Where dx goes; may be dy itself.
 
     Returns
     -------
@@ -133,10 +149,12 @@ def batch_norm_backward(dy: Array, context: NormContext | None) -> tuple[Array, 
     >>> ops.batch_norm_backward([[1.0], [1.0]], context)[2]
     array([2.])
     """
-    return _norm_backward(_core.batch_norm_backward, dy, context, False)
+    return _norm_backward(_core.batch_norm_backward, dy, context, False, out)
 
 
-def layer_norm_backward(dy: Array, context: NormContext) -> tuple[Array, Array, Array]:
+def layer_norm_backward(
+    dy: Array, context: NormContext, *, out: Array | None = None
+) -> tuple[Array, Array, Array]:
     """Return (dx, dgamma, dbeta) of ``sum(dy * y)`` for ``y, context = layer_norm_forward(...)``.
 
     Parameters, returns: as for `batch_norm_backward`.
@@ -148,4 +166,4 @@ def layer_norm_backward(dy: Array, context: NormContext) -> tuple[Array, Array, 
     >>> ops.layer_norm_backward([[1.0, 0.0]], context)[2]
     array([1., 0.])
     """
-    return _norm_backward(_core.layer_norm_backward, dy, context, True)
+    return _norm_backward(_core.layer_norm_backward, dy, context, True, out)

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The module fusednn._cuda: what _core needs to use the CUDA backend, and what there is to know of it.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cuda/backend.h"
+#include "cuda/cublaslt.h"
+
+namespace fusednn::bindings {
+namespace {
+
+namespace py = pybind11;
+
+py::capsule backend() {
+  static const BackendExport exported{fingerprint_of(Operations{}), FNN_VERSION, &cuda::backend()};
+  return py::capsule(&exported, "fusednn.backend");
+}
+
+py::dict device() {
+  const cuda::DeviceInfo info = cuda::device_info();
+  py::dict result;
+  result["name"] = info.name;
+  result["capability"] = py::make_tuple(info.capability_major, info.capability_minor);
+  result["multiprocessors"] = info.multiprocessors;
+  result["memory_bytes"] = info.memory_bytes;
+  result["free_bytes"] = info.free_bytes;
+  result["driver"] = py::make_tuple(info.driver / 1000, info.driver % 1000 / 10);
+  result["runtime"] = py::make_tuple(info.runtime / 1000, info.runtime % 1000 / 10);
+  result["emulated"] = info.emulated;
+  return result;
+}
+
+py::dict recordings() {
+  const cuda::RecordingCounts counts = cuda::recording_counts();
+  py::dict result;
+  result["graphs"] = counts.graphs;
+  result["replays"] = counts.replays;
+  return result;
+}
+
+}  // namespace
+}  // namespace fusednn::bindings
+
+PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
+  using namespace fusednn::bindings;
+  m.doc() = "The CUDA backend of fusednn, imported when a device is asked for.";
+  m.attr("__version__") = FNN_VERSION;
+  m.def("backend", &backend, "What _core.register_backend takes.");
+  m.def("problem", &fusednn::cuda::problem, "Why no device can be used, or ''.");
+  m.def("device", &device, "The device in use.");
+  m.def("load_cublaslt", &fusednn::cuda::load_cublaslt, pybind11::arg("paths"),
+        "Loads the first that can be loaded and returns its name.");
+  m.def("cublaslt_version", &fusednn::cuda::cublaslt_version, "0 where it is not loaded.");
+  m.def("cublaslt_plans", &fusednn::cuda::cublaslt_plans, "How many products it knows.");
+  m.def("allow_cublaslt", &fusednn::cuda::allow_cublaslt, pybind11::arg("allowed"),
+        "Without it all products run on our own kernels.");
+  m.def("recordings", &recordings, "How many lists of commands run as graphs, and how often.");
+}

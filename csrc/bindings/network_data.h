@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arrays that a run of a network reads, each checked against what the network expects.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/array.h"
+#include "engine/network.h"
+
+namespace fusednn::bindings {
+
+// The arrays of one run, checked, with what keeps them alive.
+struct Data {
+  engine::Dataset set;
+  std::vector<View> held;
+
+  const View& hold(View view) {
+    held.push_back(std::move(view));
+    return held.back();
+  }
+};
+
+Data read_inputs(const engine::Network& network, const py::list& inputs);
+Data read_data(const engine::Network& network, const py::list& inputs, const py::list& targets,
+               const py::object& sample_weight);
+const Index* read_order(Data& data, const py::object& order);  // null for None
+// Of each hyper-parameter named, a value for each of so many steps.
+std::vector<std::pair<std::string, const double*>> read_schedules(Data& data, const py::dict& given,
+                                                                  Index steps);
+
+}  // namespace fusednn::bindings

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/cublaslt.h"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <tuple>
+
+#include "cuda/cublaslt_api.h"
+#include "cuda/kernels/table.h"
+
+namespace fusednn::cuda {
+namespace {
+
+// Smaller products are not worth the way there: our own kernels start as fast.
+constexpr Index kLeastWork = 1 << 20;
+constexpr uint64_t kMostWorkspace = 32 << 20;
+constexpr size_t kMostPlans = 1024;
+
+// D = A B (+ D), column-major, which is what row-major matrices are when one reads them transposed.
+struct Product {
+  lt::DataType type = lt::kFloat32;
+  Index m = 0, n = 0, k = 0;
+  bool transpose_a = false, transpose_b = false, accumulate = false;
+  ConstMatrix a, b;
+  Matrix d;
+  const void* bias = nullptr;  // one for each row of D
+};
+
+struct Plan {
+  lt::Desc desc = nullptr;
+  lt::Layout a = nullptr, b = nullptr, d = nullptr;
+  lt::Algorithm algorithm = {};
+  size_t workspace = 0;
+  bool usable = false;  // false: the library has no way to do it, which is worth remembering as well
+};
+
+// A pointer's true alignment, as far as the library cares.
+uint32_t alignment_of(const void* memory) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  uint32_t alignment = 256;
+  while (address % alignment != 0) alignment /= 2;
+  return alignment;
+}
+
+class Library {
+ public:
+  std::string load(const std::vector<std::string>& paths) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::string reasons;
+    for (const std::string& path : paths) {
+      if (!name_.empty()) break;
+      void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+      if (library == nullptr) {
+        const char* why = dlerror();
+        reasons += std::string(reasons.empty() ? "" : "; ") + (why != nullptr ? why : path.c_str());
+        continue;
+      }
+      take(library, path);
+    }
+    if (name_.empty()) {
+      throw std::runtime_error(
+          "cuBLASLt was not found, so products run on fusednn's own kernels; pip install "
+          "'fusednn[cuda13]' brings it" +
+          (reasons.empty() ? "" : " (" + reasons + ")"));
+    }
+    return name_;
+  }
+
+  bool ready() const { return loaded_.load(std::memory_order_acquire); }
+  size_t version() const { return ready() ? api_.GetVersion() : 0; }
+  size_t plans() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return plans_.size();
+  }
+
+  // The workspace, or nothing where the library cannot do it.
+  ProductDemand demand(const Product& product) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Plan& plan = plan_for(product);
+    return {plan.usable, plan.workspace};
+  }
+
+  void run(const Product& product, const Context& context) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Plan& plan = plan_for(product);
+    if (product.bias != nullptr) set(plan.desc, lt::kBiasPointer, product.bias);
+    const double one = 1, kept = product.accumulate ? 1 : 0;
+    const auto one_float = static_cast<float>(one), kept_float = static_cast<float>(kept);
+    const bool wide = product.type == lt::kFloat64;
+    const void* alpha = wide ? static_cast<const void*>(&one) : &one_float;
+    const void* beta = wide ? static_cast<const void*>(&kept) : &kept_float;
+    need(api_.Matmul(handle_, plan.desc, alpha, product.a.data, plan.a, product.b.data, plan.b, beta,
+                     product.d.data, plan.d, product.d.data, plan.d, &plan.algorithm,
+                     context.workspace, plan.workspace, context.stream),
+         "cublasLtMatmul");
+  }
+
+ private:
+  using Key = std::tuple<int, Index, Index, Index, Index, Index, Index, int, uint32_t, uint32_t,
+                         uint32_t, uint32_t>;
+
+  static Key key_of(const Product& p) {
+    const int flags = p.transpose_a + 2 * p.transpose_b + 4 * p.accumulate + 8 * (p.bias != nullptr);
+    return {p.type,
+            p.m,
+            p.n,
+            p.k,
+            p.a.stride,
+            p.b.stride,
+            p.d.stride,
+            flags,
+            alignment_of(p.a.data),
+            alignment_of(p.b.data),
+            alignment_of(p.d.data),
+            alignment_of(p.bias)};
+  }
+
+  static void need(lt::Status status, const char* what) {
+    if (status == lt::kSuccess) return;
+    throw std::runtime_error(std::string("cuda: ") + what + " failed with status " +
+                             std::to_string(status));
+  }
+
+  template <class T>
+  void set(lt::Desc desc, lt::DescAttribute attribute, const T& value) {
+    need(api_.MatmulDescSetAttribute(desc, attribute, &value, sizeof(value)),
+         "cublasLtMatmulDescSetAttribute");
+  }
+
+  template <class F>
+  static void find(void* library, const char* name, F& function) {
+    void* symbol = dlsym(library, name);
+    if (symbol == nullptr) throw std::runtime_error(std::string("cuBLASLt has no ") + name);
+    std::memcpy(&function, &symbol, sizeof(symbol));
+  }
+
+  void take(void* library, const std::string& path) {
+    find(library, "cublasLtGetVersion", api_.GetVersion);
+    find(library, "cublasLtCreate", api_.Create);
+    find(library, "cublasLtMatmulDescCreate", api_.MatmulDescCreate);
+    find(library, "cublasLtMatmulDescDestroy", api_.MatmulDescDestroy);
+    find(library, "cublasLtMatmulDescSetAttribute", api_.MatmulDescSetAttribute);
+    find(library, "cublasLtMatrixLayoutCreate", api_.MatrixLayoutCreate);
+    find(library, "cublasLtMatrixLayoutDestroy", api_.MatrixLayoutDestroy);
+    find(library, "cublasLtMatmulPreferenceCreate", api_.MatmulPreferenceCreate);
+    find(library, "cublasLtMatmulPreferenceDestroy", api_.MatmulPreferenceDestroy);
+    find(library, "cublasLtMatmulPreferenceSetAttribute", api_.MatmulPreferenceSetAttribute);
+    find(library, "cublasLtMatmulAlgoGetHeuristic", api_.MatmulAlgoGetHeuristic);
+    find(library, "cublasLtMatmul", api_.Matmul);
+    need(api_.Create(&handle_), "cublasLtCreate");
+    name_ = path;
+    loaded_.store(true, std::memory_order_release);
+  }
+
+  const Plan& plan_for(const Product& product) {
+    const Key key = key_of(product);
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return found->second;
+    if (plans_.size() >= kMostPlans) {
+      for (auto& [old, plan] : plans_) destroy(plan);
+      plans_.clear();
+    }
+    return plans_.emplace(key, make(product)).first->second;
+  }
+
+  void destroy(const Plan& plan) {
+    if (plan.desc != nullptr) (void)api_.MatmulDescDestroy(plan.desc);
+    for (const lt::Layout layout : {plan.a, plan.b, plan.d}) {
+      if (layout != nullptr) (void)api_.MatrixLayoutDestroy(layout);
+    }
+  }
+
+  Plan make(const Product& p) {
+    Plan plan;
+    const bool wide = p.type == lt::kFloat64;
+    const auto layout = [&](lt::Layout& made, Index rows, Index cols, Index stride) {
+      need(api_.MatrixLayoutCreate(&made, p.type, static_cast<uint64_t>(rows),
+                                   static_cast<uint64_t>(cols), stride),
+           "cublasLtMatrixLayoutCreate");
+    };
+    need(api_.MatmulDescCreate(&plan.desc, wide ? lt::kCompute64 : lt::kCompute32, p.type),
+         "cublasLtMatmulDescCreate");
+    set(plan.desc, lt::kTransA, p.transpose_a ? lt::kTransposed : lt::kAsItIs);
+    set(plan.desc, lt::kTransB, p.transpose_b ? lt::kTransposed : lt::kAsItIs);
+    set(plan.desc, lt::kEpilogue, p.bias != nullptr ? lt::kBias : lt::kNoEpilogue);
+    if (p.bias != nullptr) set(plan.desc, lt::kBiasPointer, p.bias);
+    layout(plan.a, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.a.stride);
+    layout(plan.b, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.b.stride);
+    layout(plan.d, p.m, p.n, p.d.stride);
+
+    lt::Preference preference = nullptr;
+    need(api_.MatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+    const auto prefer = [&](lt::PreferenceAttribute attribute, const auto& value) {
+      need(api_.MatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+           "cublasLtMatmulPreferenceSetAttribute");
+    };
+    prefer(lt::kMaxWorkspaceBytes, kMostWorkspace);
+    prefer(lt::kMinAlignmentA, alignment_of(p.a.data));
+    prefer(lt::kMinAlignmentB, alignment_of(p.b.data));
+    prefer(lt::kMinAlignmentC, alignment_of(p.d.data));
+    prefer(lt::kMinAlignmentD, alignment_of(p.d.data));
+    lt::HeuristicResult result = {};
+    int n = 0;
+    const lt::Status status =
+        api_.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.a, plan.b, plan.d, plan.d, preference,
+                                    1, &result, &n);
+    (void)api_.MatmulPreferenceDestroy(preference);
+    plan.usable = status == lt::kSuccess && n > 0 && result.state == lt::kSuccess;
+    plan.algorithm = result.algorithm;
+    plan.workspace = plan.usable ? result.workspace_bytes : 0;
+    return plan;
+  }
+
+  std::mutex mutex_;
+  std::atomic<bool> loaded_{false};
+  std::string name_;
+  lt::Api api_ = {};
+  lt::Handle handle_ = nullptr;
+  std::map<Key, Plan> plans_;
+};
+
+Library& library() {
+  static auto* the_library = new Library;  // lives to the end, as the device does
+  return *the_library;
+}
+
+std::atomic<bool> is_allowed{true};
+
+lt::DataType type_of(DType dtype) {
+  return dtype == DType::float32 ? lt::kFloat32 : lt::kFloat64;
+}
+
+template <class Op>
+bool worth(const Op& op) {
+  return !op.bfloat16 && op.rows * op.in * op.out >= kLeastWork;
+}
+
+// y = x w: D is yᵀ (out x rows), A is wᵀ, B is xᵀ.
+Product product_of(const DenseForward& op, DType dtype) {
+  Product p;
+  p.type = type_of(dtype);
+  p.m = op.out;
+  p.n = op.rows;
+  p.k = op.in;
+  p.a = op.w;
+  p.transpose_a = op.transposed;
+  p.b = op.x;
+  p.d = op.z.data != nullptr ? op.z : op.y;
+  p.bias = op.bias;
+  return p;
+}
+
+// dx = dz wᵀ: D is dxᵀ (in x rows), A is w, B is dzᵀ.
+Product product_of(const DenseBackwardInput& op, DType dtype) {
+  Product p;
+  p.type = type_of(dtype);
+  p.m = op.in;
+  p.n = op.rows;
+  p.k = op.out;
+  p.a = op.w;
+  p.transpose_a = !op.transposed;
+  p.b = op.dz;
+  p.d = op.dx;
+  p.accumulate = op.accumulate;
+  return p;
+}
+
+// dw = xᵀ dz: D is dwᵀ (out x in), or dw itself where weights lie as (out, in).
+Product product_of(const DenseBackwardWeights& op, DType dtype) {
+  Product p;
+  p.type = type_of(dtype);
+  p.m = op.transposed ? op.in : op.out;
+  p.n = op.transposed ? op.out : op.in;
+  p.k = op.rows;
+  p.a = op.transposed ? op.x : op.dz;
+  p.b = op.transposed ? op.dz : op.x;
+  p.transpose_b = true;
+  p.d = op.dw;
+  p.accumulate = op.accumulate;
+  return p;
+}
+
+template <class Op>
+bool takes(const Op& op) {
+  return worth(op);
+}
+// The derivative runs behind the product, over memory without gaps, and cannot tell what it adds to.
+bool takes(const DenseBackwardInput& op) {
+  const bool plain = op.activation.rule == 0;
+  return worth(op) && (plain || (!op.accumulate && op.dx.stride == op.in && op.saved.stride == op.in));
+}
+bool takes(const DenseForward& op) {
+  const bool dense = op.y.stride == op.out && (op.z.data == nullptr || op.z.stride == op.out);
+  return worth(op) && (op.activation.rule == 0 ? op.z.data == nullptr : dense);
+}
+bool takes(const DenseBackwardWeights& op) { return op.dw.data != nullptr && worth(op); }
+
+template <class Op>
+void run_own(const Op& op, DType dtype, const Context& context) {
+  kernel_table.run[static_cast<int>(dtype)][PlaceIn<Op, Operations>::value](&op, context);
+}
+
+void finish(const DenseForward& op, DType dtype, const Context& context) {
+  if (op.activation.rule == 0) return;
+  const void* x = op.z.data != nullptr ? op.z.data : op.y.data;
+  run_own(ActivationForward{x, op.y.data, op.rows * op.out, op.activation}, dtype, context);
+}
+void finish(const DenseBackwardInput& op, DType dtype, const Context& context) {
+  if (op.activation.rule == 0) return;
+  run_own(ActivationBackward{op.dx.data, op.saved.data, op.dx.data, op.rows * op.in, op.activation,
+                             false},
+          dtype, context);
+}
+void finish(const DenseBackwardWeights& op, DType dtype, const Context& context) {
+  if (op.dbias == nullptr) return;
+  DenseBackwardWeights bias = op;
+  bias.dw = {};
+  run_own(bias, dtype, context);
+}
+
+template <class Op>
+Op arguments_of(const Command& command) {
+  Op op;
+  std::memcpy(&op, command.arguments, sizeof(op));
+  return op;
+}
+
+template <class Op>
+ProductDemand demand_of(const Command& command) {
+  const Op op = arguments_of<Op>(command);
+  return takes(op) ? library().demand(product_of(op, command.dtype)) : ProductDemand{};
+}
+
+template <class Op>
+void run_as(const Command& command, const Context& context) {
+  const Op op = arguments_of<Op>(command);
+  library().run(product_of(op, command.dtype), context);
+  finish(op, command.dtype, context);
+}
+
+}  // namespace
+
+std::string load_cublaslt(const std::vector<std::string>& paths) { return library().load(paths); }
+
+size_t cublaslt_version() { return library().version(); }
+
+size_t cublaslt_plans() { return library().plans(); }
+
+void allow_cublaslt(bool allowed) { is_allowed = allowed; }
+
+ProductDemand product_demand(const Command& command) {
+  if (!library().ready() || !is_allowed) return {};
+  switch (command.operation) {
+    case PlaceIn<DenseForward, Operations>::value:
+      return demand_of<DenseForward>(command);
+    case PlaceIn<DenseBackwardInput, Operations>::value:
+      return demand_of<DenseBackwardInput>(command);
+    case PlaceIn<DenseBackwardWeights, Operations>::value:
+      return demand_of<DenseBackwardWeights>(command);
+    default:
+      return {};
+  }
+}
+
+void run_product(const Command& command, const Context& context) {
+  switch (command.operation) {
+    case PlaceIn<DenseForward, Operations>::value:
+      return run_as<DenseForward>(command, context);
+    case PlaceIn<DenseBackwardInput, Operations>::value:
+      return run_as<DenseBackwardInput>(command, context);
+    case PlaceIn<DenseBackwardWeights, Operations>::value:
+      return run_as<DenseBackwardWeights>(command, context);
+    default:
+      throw std::logic_error("cuda: no product");
+  }
+}
+
+}  // namespace fusednn::cuda

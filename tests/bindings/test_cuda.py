@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA backend's own logic: recordings, data in parts, the product library, reasons why not.
+
+It runs on a device or, in a build with the emulator, on none.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fusednn
+from fusednn import _core
+from fusednn import device as devices
+
+pytestmark = pytest.mark.skipif(bool(devices.cuda_problem()), reason=devices.cuda_problem())
+if not devices.cuda_problem():
+    from fusednn import _cuda
+
+    EMULATED = _cuda.device()["emulated"]
+    emulated = pytest.mark.skipif(not EMULATED, reason="needs the emulator")
+else:
+    emulated = pytest.mark.skip(reason="needs the emulator")
+
+NODES = [
+    {"type": "input", "name": "x", "inputs": [], "config": {"shape": [4]}},
+    {"type": "dense", "name": "a", "inputs": [0], "config": {"units": 8}},
+    {"type": "activation", "name": "b", "inputs": [1], "config": {"rule": "relu"}},
+    {"type": "dense", "name": "c", "inputs": [2], "config": {"units": 3}},
+]
+
+
+def network(on="cuda", rule="adam"):
+    made = _core.Network(NODES, "float32", on, 0)
+    rng = np.random.default_rng(0)
+    for p in made.parameters():
+        p["value"][...] = rng.standard_normal(p["shape"]) * 0.3
+    criterion = {"rule": "softmax_cross_entropy", "node": "c", "labels": True}
+    made.set_training([criterion], [], {"rule": rule, "hyper": {"lr": 0.1}})
+    return made
+
+
+def data(rows):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((rows, 4)).astype(np.float32)
+    return [x], [(x.argmax(axis=1) % 3).astype(np.int32)]
+
+
+def values(made):
+    return [p["value"].copy() for p in made.parameters()]
+
+
+def test_a_step_is_recorded_once_and_replayed():
+    made = network()
+    x, y = data(64)
+    graphs, replays = _cuda.recordings().values()
+    made.train(x, y, None, 16)
+    assert _cuda.recordings() == {"graphs": graphs + 1, "replays": replays + 3}
+    made.train(x, y, None, 16)  # at the same addresses again
+    assert _cuda.recordings() == {"graphs": graphs + 1, "replays": replays + 7}
+    del made
+    assert _cuda.recordings()["graphs"] == graphs
+
+
+def test_replays_see_what_changes_between_steps():
+    ours, theirs = network("cuda"), network("cpu")
+    x, y = data(50)
+    order = np.random.default_rng(3).permutation(50)
+    for made in (ours, theirs):
+        for lr in (0.1, 0.01):
+            made.set_hyper("lr", lr)
+            made.train(x, y, None, 16, order)
+        larger = data(70)
+        made.train(*larger, None, 16)
+    for a, b in zip(values(ours), values(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+def test_arrays_of_weights_reach_the_device_and_come_back():
+    made = network()
+    x, y = data(16)
+    made.parameters()[3]["value"][...] = 5
+    first = made.predict(x, [3])[0]
+    made.parameters()[3]["value"][...] += 1
+    np.testing.assert_allclose(made.predict(x, [3])[0], first + 1, rtol=1e-6)
+
+    seen = []
+
+    def watcher(report):
+        seen.append(made.parameters()[3]["value"].copy())
+        made.parameters()[3]["value"][...] = 0  # between two steps
+        return True
+
+    made.train(x, y, None, 8, watcher=watcher, interval=0)
+    assert len(seen) == 2
+    assert np.abs(seen[1]).max() < 0.2  # one step away from the zeros
+    assert not values(made)[3].any()
+
+
+def test_gradients_and_state_are_seen():
+    ours, theirs = network("cuda"), network("cpu")
+    x, y = data(32)
+    for made in (ours, theirs):
+        made.compute_gradients(x, y)
+    for a, b in zip(ours.gradients(), theirs.gradients(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    for made in (ours, theirs):
+        made.train(x, y, None, 16)
+    for a, b in zip(ours.optimizer_states(), theirs.optimizer_states(), strict=True):
+        for u, v in zip(a["values"], b["values"], strict=True):
+            np.testing.assert_allclose(u, v, rtol=2e-5, atol=1e-8)
+
+
+def test_the_same_bits_twice():
+    results = []
+    for _ in range(2):
+        made = network()
+        made.train(*data(60), None, 16)
+        results.append(values(made))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_foreign_capsule_is_refused():
+    import datetime
+
+    with pytest.raises(ValueError, match="holds no backend"):
+        _core.register_backend(datetime.datetime_CAPI)
+
+
+# ---- the product library -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cublaslt():
+    paths = [_cuda.__file__] if EMULATED else devices._cublaslt_paths()
+    try:
+        _cuda.load_cublaslt(paths)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    _cuda.allow_cublaslt(True)
+    yield
+    _cuda.allow_cublaslt(not EMULATED)
+
+
+@pytest.mark.usefixtures("cublaslt")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ["linear", "relu", "gelu", "softmax"])
+def test_products_by_the_library(dtype, activation, device):
+    rng = np.random.default_rng(0)
+    rows, inputs, units = 64, 136, 130  # the smallest it takes, and a little more
+    x, dy = (rng.standard_normal((rows, n)).astype(dtype) for n in (inputs, units))
+    w = (rng.standard_normal((inputs, units)) / 12).astype(dtype)
+    b = rng.standard_normal(units).astype(dtype)
+    results = {}
+    plans = _cuda.cublaslt_plans()
+    for on in ("cuda", "cpu"):
+        _core.set_array_device(on)
+        y, saved = _core.dense_forward(x, w, b, activation, {}, True)
+        results[on] = [y, *_core.dense_backward(dy, x, w, saved, activation, {})]
+    _core.set_array_device(device)
+    assert _cuda.cublaslt_plans() in (plans, plans + 3)  # forward and two gradients, or known
+    tolerance = 2e-5 if dtype == np.float32 else 1e-12
+    for ours, theirs in zip(results["cuda"], results["cpu"], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * 10)
+
+
+@pytest.mark.usefixtures("cublaslt")
+def test_nan_is_not_lost_in_the_library(device):
+    x = np.ones((64, 136), np.float32)
+    x[3] = np.nan
+    w = np.ones((136, 130), np.float32)
+    _core.set_array_device("cuda")
+    y, _ = _core.dense_forward(x, w, None, "relu", {})
+    _core.set_array_device(device)
+    assert np.isnan(y[3]).all()
+    assert np.isfinite(np.delete(y, 3, axis=0)).all()
+
+
+@pytest.mark.usefixtures("cublaslt")
+def test_training_with_the_library(device):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((96, 136)).astype(np.float32)
+    t = rng.standard_normal((96, 130)).astype(np.float32)
+    results = []
+    for on in ("cuda", "cpu"):
+        model = fusednn.Sequential(
+            [fusednn.layers.Dense(140, activation="relu"), fusednn.layers.Dense(130)],
+            input_shape=(136,),
+        )
+        if on == "cuda":
+            devices.check_device("cuda")
+        model.compile("adam", "mse", device=on, seed=5)
+        model.fit(x, t, epochs=2, batch_size=64, verbose=0)
+        results.append(model.get_weights())
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5)
+
+
+def test_without_the_library_there_is_one_sentence():
+    if _cuda.cublaslt_version():
+        pytest.skip("it is loaded")
+    with pytest.raises(RuntimeError, match=r"fusednn's own kernels; pip install 'fusednn\[cuda13\]'"):
+        _cuda.load_cublaslt(["/nowhere/libcublasLt.so.13"])
+
+
+# ---- in a process of its own -----------------------------------------------------------------------
+
+
+def run(program, **environment):
+    """Run a program whose last line is JSON, and return that."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ("no_driver", "no NVIDIA driver was found"),
+        ("old_driver", "knows CUDA 11.4, and this build of fusednn needs 13.0"),
+        ("no_device", "shows no device (CUDA_VISIBLE_DEVICES='7')"),
+        ("old_device", "has compute capability 7.0, and fusednn needs 8.0"),
+    ],
+)
+def test_the_exact_reason_why_not(failure, reason):
+    program = """
+import json, fusednn, fusednn.device as d
+model = fusednn.Sequential([fusednn.layers.Dense(2)], input_shape=(3,))
+try:
+    model.compile("sgd", "mse", device="cuda")
+except ValueError as error:
+    said = str(error)
+model.compile("sgd", "mse", device="auto")
+print(json.dumps([said, model.device, d.cuda_device()]))
+"""
+    said, chosen, found = run(program, FUSEDNN_EMULATOR_FAIL=failure, CUDA_VISIBLE_DEVICES="7")
+    assert reason in said
+    assert said.startswith("device='cuda' cannot be used: ")
+    assert (chosen, found) == ("cpu", None)
+
+
+TRAIN = """
+import json
+import numpy as np, fusednn
+rows, on = {rows}, {on!r}
+rng = np.random.default_rng(0)
+x = rng.standard_normal((rows, 500)).astype(np.float32)
+y = (x[:, 0] > 0).astype(np.int32)
+model = fusednn.Sequential(
+    [fusednn.layers.Dense(4, activation="tanh"), fusednn.layers.Dense(2)], input_shape=(500,)
+)
+model.compile("adam", "sparse_categorical_crossentropy", device=on, seed=1)
+history = model.fit(x, y, epochs=2, batch_size=300, verbose=0).history
+weights = np.concatenate([w.ravel() for w in model.get_weights()])
+print(json.dumps([history["loss"], weights.tolist()]))
+"""
+
+
+@emulated
+def test_data_larger_than_the_device_comes_in_parts():
+    # 6 MB of features, of which a device of 4 MB holds less than half at a time.
+    here = run(TRAIN.format(rows=3000, on="cpu"))
+    small = run(TRAIN.format(rows=3000, on="cuda"), FUSEDNN_EMULATOR_MEGABYTES="4")
+    large = run(TRAIN.format(rows=3000, on="cuda"))
+    assert small == large
+    np.testing.assert_allclose(small[0], here[0], rtol=1e-4)
+    np.testing.assert_allclose(small[1], here[1], rtol=1e-2, atol=1e-3)
+
+
+@emulated
+def test_the_order_of_threads_does_not_matter():
+    orders = ("forward", "reverse", "shuffled")
+    results = [
+        run(TRAIN.format(rows=400, on="cuda"), FUSEDNN_EMULATOR_ORDER=order) for order in orders
+    ]
+    assert results[0] == results[1] == results[2]
