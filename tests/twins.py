@@ -23,11 +23,61 @@ TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 SHAPES = ((), (1,), (0, 3), (7,), (5, 3), (2, 3, 4), (1031,), (17, 1, 19))
 
 
+class Composite(torch.optim.Optimizer):
+    """The formula of an optimizer that PyTorch does not have, in its operators."""
+
+    states = ("exp_avg",)
+    counts = False
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    if self.counts:
+                        state["step"] = torch.tensor(0.0)
+                    state.update({name: torch.zeros_like(p) for name in self.states})
+                gradient = -p.grad if group["maximize"] else p.grad
+                parts = [p, gradient, *(state[name] for name in self.states)]
+                if p.is_complex():
+                    parts = list(map(torch.view_as_real, parts))
+                if self.counts:
+                    state["step"] += 1
+                self.update(group, state, *parts)
+
+
+class LionTwin(Composite):
+    def update(self, group, state, p, gradient, average):
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        p.mul_(1 - lr * group["weight_decay"])
+        p.add_(average.lerp(gradient, 1 - beta1).sign_(), alpha=-lr)
+        average.lerp_(gradient, 1 - beta2)
+
+
+class LAMBTwin(Composite):
+    states = ("exp_avg", "exp_avg_sq")
+    counts = True
+
+    def update(self, group, state, p, gradient, average, square):
+        lr, (beta1, beta2), t = float(group["lr"]), group["betas"], state["step"].item()
+        average.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = (square / (1 - beta2**t)).sqrt_().add_(group["eps"])
+        direction = (average / (1 - beta1**t)).div_(root).add_(p, alpha=group["weight_decay"])
+        norm_p, norm_u = torch.linalg.vector_norm(p), torch.linalg.vector_norm(direction)
+        ratio = norm_p / norm_u if norm_p > 0 and norm_u > 0 else 1.0
+        p.sub_(direction * (ratio * lr))
+
+
 def torch_twin(name, parameters, **options):
-    """The optimizer of torch.optim as a plain loop; for ours alone, what they fall back to."""
+    """The optimizer of torch.optim as a plain loop; for ours alone, their formula in operators."""
     if name in OWN:
         fused = getattr(optim, name)(parameters, **options)
-        return fused._reference(fused.param_groups, fused.defaults)
+        twin = {"Lion": LionTwin, "LAMB": LAMBTwin}[name]
+        return twin(fused.param_groups, fused.defaults)
     if name in ("SGD", "Adam", "AdamW", "Adagrad"):
         options.setdefault("fused", False)
     return getattr(torch.optim, name)(parameters, **{"foreach": False, **options})

@@ -30,6 +30,8 @@ from fusednn import losses as losses
 from fusednn import metrics as metrics
 from fusednn import models as models
 from fusednn import optimizers as optimizers
+from fusednn import regularizers as regularizers
+from fusednn import schedules as schedules
 from fusednn.layers import Input as Input
 from fusednn.models import Model as Model
 from fusednn.models import Sequential as Sequential
@@ -57,12 +59,14 @@ __all__ = [
     "ops",
     "optim",
     "optimizers",
+    "regularizers",
+    "schedules",
     "set_num_threads",
     "set_seed",
 ]
 
 # Imported when somebody asks for them.
-_LATER = ("ops", "optim", "datasets", "torch")
+_LATER = ("ops", "optim", "datasets", "importing", "interpreter", "plotting", "torch")
 
 
 def set_num_threads(n: int) -> None:

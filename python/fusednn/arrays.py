@@ -18,7 +18,7 @@ from fusednn.graph import Graph, Head
 from fusednn.layers.base import Shape
 from fusednn.losses import CategoricalCrossentropy, Loss
 
-_FEW = 1 << 16  # elements: a temporary array of so many stays in cache
+_FEW = 1 << 18  # elements: a temporary array of so many stays in cache
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,22 @@ class Data:
             end - first,
         )
 
+    def take(self, places: np.ndarray) -> Data:
+        """Return copies of some rows."""
+        return Data(
+            [a[places] for a in self.inputs],
+            [a[places] for a in self.targets],
+            None if self.weight is None else self.weight[places],
+            len(places),
+        )
+
+    def mean_weights(self, order: np.ndarray | None) -> np.ndarray | None:
+        """Return the mean weight of the first n rows at place n - 1; None without weights."""
+        if self.weight is None:
+            return None
+        weight = self.weight if order is None else self.weight[order]
+        return weight.cumsum(dtype=np.float64) / np.arange(1, self.rows + 1)
+
     def weighted(self, factor: np.ndarray | None) -> Data:
         """Return the same data with the weights multiplied."""
         if factor is None:
@@ -54,6 +70,8 @@ class Data:
 
 def to_numbers(argument: str, value: object) -> np.ndarray:
     """Return value as an array of bools, integers or floats; TypeError for anything else."""
+    if type(value) is np.ndarray and value.dtype.kind in "biuf":
+        return value
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{argument} is a sparse matrix, expected an array; use .toarray()")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
@@ -161,11 +179,11 @@ def prepare_inputs(
     """Return one array per input of the graph."""
     arrays: list[np.ndarray] = []
     values = _by_name("x", x, graph.input_names)
-    for tensor, value in zip(graph.inputs, values, strict=True):
-        argument = _label("x", tensor.layer.name, len(values))
+    for name, tensor, value in zip(graph.input_names, graph.inputs, values, strict=True):
+        argument = _label("x", name, len(values))
         array = to_numbers(argument, value)
         _check_rows(argument, array, len(arrays[0]) if arrays else None, empty=empty)
-        array = _fit_shape(argument, array, tensor.sample_shape, f"input {tensor.layer.name!r}")
+        array = _fit_shape(argument, array, tensor.sample_shape, f"input {name!r}")
         arrays.append(to_precision(argument, array, dtype, finite=finite))
     return arrays
 

@@ -68,6 +68,12 @@ class Objective:
             "loss_weights": self.loss_weights,
         }
 
+    def in_python(self) -> str:
+        """Return the name of a loss that is written in Python, or nothing."""
+        found: list[Loss] = []
+        _each(self.loss, found.append)
+        return next((f"loss {loss.name!r}" for loss in found if loss.in_python), "")
+
     # ---- at the outputs of a graph ---------------------------------------------------------------
 
     def fit_to(self, heads: list[Head]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -127,7 +133,8 @@ class Objective:
         """
         rows = report["rows"] or 1
         means = [total / rows for total in report["losses"]]
-        values = [sum(w * mean for w, mean in zip(self.weights, means, strict=True))]
+        penalty = report["penalty"] / rows
+        values = [penalty + sum(w * mean for w, mean in zip(self.weights, means, strict=True))]
         if len(means) > 1:
             values += means
         weight = rows * mean_weight

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from fusednn.errors import unknown_choice
 from fusednn.layers.base import Layer, Shape, SymbolicTensor
 from fusednn.layers.core import InputLayer
 
@@ -45,15 +46,27 @@ class Graph:
     inputs, outputs : list of SymbolicTensor
     nodes : list of dict
         type, name, inputs (places of earlier nodes) and config, as the engine takes them.
+
+    Parameters
+    ----------
+    inputs, outputs : list of SymbolicTensor
+    model : object
+        The model it is made for. Layers that belong to another one are borrowed: they keep the name
+        they have there, and get another in this graph if it is taken.
     """
 
-    def __init__(self, inputs: list[SymbolicTensor], outputs: list[SymbolicTensor]) -> None:
+    def __init__(
+        self, inputs: list[SymbolicTensor], outputs: list[SymbolicTensor], model: object
+    ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.tensors = _sorted_tensors(inputs, outputs)
         self.layers = [tensor.layer for tensor in self.tensors]
-        _assign_names(self.layers)
+        _check_once(self.layers)
+        self.borrowed = [x for x in self.layers if x.owner is not None and x.owner is not model]
+        self._names = _assign_names(self.layers, self.borrowed)
         self.nodes: list[dict[str, Any]] = []
+        self.node_shapes: list[Shape] = []  # of one sample of each node's output
         self._last: dict[int, int] = {}  # id of a tensor -> place of the node that holds it
         for tensor in self.tensors:
             self._lower(tensor)
@@ -61,27 +74,50 @@ class Graph:
     def _lower(self, tensor: SymbolicTensor) -> None:
         places = [self._last[id(t)] for t in tensor.inputs]
         for suffix, kind, config in tensor.layer.nodes():
-            name = f"{tensor.layer.name}/{suffix}" if suffix else tensor.layer.name
+            own = self.name_of(tensor.layer)
+            name = f"{own}/{suffix}" if suffix else own
             self.nodes.append({"type": kind, "name": name, "inputs": places, "config": config})
+            self.node_shapes.append(tensor.sample_shape)
             places = [len(self.nodes) - 1]
         self._last[id(tensor)] = places[0]
 
+    def written_in_python(self) -> str:
+        """Return the name of a layer that is, or nothing."""
+        for tensor in self.tensors:
+            if any(kind == "python" for _, kind, _ in tensor.layer.nodes()):
+                return f"layer {self.name_of(tensor.layer)!r}"
+        return ""
+
+    def name_of(self, layer: Layer) -> str:
+        """Return the name of a layer in this graph."""
+        return self._names[id(layer)]
+
+    def named(self, name: str) -> Layer:
+        """Return the layer that has a name in this graph."""
+        for layer in self.layers:
+            if self.name_of(layer) == name:
+                return layer
+        raise unknown_choice("layer name", name, self._names.values())
+
+    def tensor_of(self, layer: Layer) -> SymbolicTensor:
+        """Return the output of a layer."""
+        return next(t for t in self.tensors if t.layer is layer)
+
     def input_layers_of(self, layer: Layer) -> list[Layer]:
         """Return the layers that a layer was called on."""
-        tensor = next(t for t in self.tensors if t.layer is layer)
-        return [t.layer for t in tensor.inputs]
+        return [t.layer for t in self.tensor_of(layer).inputs]
 
     def shape_of(self, layer: Layer) -> Shape:
         """Return the shape of one output sample of a layer."""
-        return next(t.sample_shape for t in self.tensors if t.layer is layer)
+        return self.tensor_of(layer).sample_shape
 
     @property
     def input_names(self) -> list[str]:
-        return [t.layer.name for t in self.inputs]
+        return [self.name_of(t.layer) for t in self.inputs]
 
     @property
     def output_names(self) -> list[str]:
-        return [t.layer.name for t in self.outputs]
+        return [self.name_of(t.layer) for t in self.outputs]
 
     @property
     def output_places(self) -> list[int]:
@@ -96,7 +132,8 @@ class Graph:
             node = self.nodes[place]
             passes = kind in ("linear", "other") or not node["inputs"]
             before = node["name"] if passes else self.nodes[node["inputs"][0]]["name"]
-            heads.append(Head(tensor.layer.name, tensor.sample_shape, node["name"], kind, before))
+            own = self.name_of(tensor.layer)
+            heads.append(Head(own, tensor.sample_shape, node["name"], kind, before))
         return heads
 
     def _kind(self, place: int) -> str:
@@ -147,21 +184,52 @@ def _sorted_tensors(
     return list(done.values())
 
 
-def _assign_names(layers: list[Layer]) -> None:
-    """Give every layer without a name the name of its class, numbered from the second on."""
-    taken: set[str] = set()
+def _check_once(layers: list[Layer]) -> None:
+    seen: set[int] = set()
     for layer in layers:
+        if id(layer) in seen:
+            raise ValueError(
+                f"layer {layer.name!r} is used at two places of one model, and parameters are not "
+                "shared between places; make another layer"
+            )
+        seen.add(id(layer))
+
+
+def _numbered(stem: str, taken: set[str]) -> str:
+    name, number = stem, 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+def _assign_names(layers: list[Layer], borrowed: list[Layer]) -> dict[int, str]:
+    """Return the name of every layer by its id, and tell those that are not borrowed.
+
+    A layer without a name gets that of its class, numbered from the second on; so does a borrowed
+    one whose name is taken, with the name of its model in front.
+    """
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    strange = {id(layer) for layer in borrowed}
+    own = [layer for layer in layers if id(layer) not in strange]
+    for layer in own:
         if (given := layer._given_name) is not None:
             if given in taken:
                 raise ValueError(f"two layers are named {given!r}; names must be unique")
             taken.add(given)
-    for layer in layers:
+            names[id(layer)] = given
+    for layer in borrowed:
+        name = layer.name
+        if name in taken and (owner := layer.owner) is not None:
+            name = _numbered(f"{owner.name}_{name}", taken)
+        taken.add(name)
+        names[id(layer)] = name
+    for layer in own:
         if layer._given_name is None:
             layer._assigned_name = None
-            stem = layer.name.removesuffix("_layer")
-            name, number = stem, 0
-            while name in taken:
-                number += 1
-                name = f"{stem}_{number}"
+            name = _numbered(layer.name.removesuffix("_layer"), taken)
             layer._assigned_name = name
             taken.add(name)
+            names[id(layer)] = name
+    return names

@@ -17,8 +17,10 @@ In the formulas x is the output and t the target.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
 
 from fusednn.errors import check_flag, check_number, helpful_keywords, unknown_choice
 from fusednn.graph import Head
@@ -45,7 +47,11 @@ class Loss:
         Interval in which every target must lie, None for any finite value.
     signs : bool
         Whether every target must be an end of that interval.
+    in_python : bool
+        Whether it is written in Python, see `CustomLoss`.
     """
+
+    in_python: ClassVar[bool] = False
 
     name: ClassVar[str]
     labels: ClassVar[bool] = False
@@ -341,6 +347,78 @@ class KLDivergence(_FromLogits):
     def resolve(self, head: Head) -> Resolved:
         _need_one_axis(self, head)
         return super().resolve(head)
+
+
+class CustomLoss(Loss):
+    """A loss written in Python, with its gradient.
+
+    A model with such a loss is computed node by node, which is slower; a warning says so once.
+    ``model.check_gradients(x, y)`` finds mistakes.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(target, output)`` returns the loss of every sample, shape (samples,).
+    gradient : callable
+        ``gradient(target, output)`` returns the derivative of each sample's loss with respect to
+        its output, in the shape of the output.
+    name : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusednn import losses
+    >>> fourth = losses.CustomLoss(
+    ...     lambda target, output: ((output - target) ** 4).sum(axis=1),
+    ...     lambda target, output: 4 * (output - target) ** 3,
+    ... )
+    """
+
+    name = "custom"
+    in_python = True
+
+    @helpful_keywords
+    def __init__(
+        self,
+        function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        gradient: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        name: str = "custom",
+    ) -> None:
+        for argument, given in (("function", function), ("gradient", gradient)):
+            if not callable(given):
+                raise TypeError(f"{argument} must be callable, got {given!r}")
+        self.function = function
+        self.gradient = gradient
+        self.name = name  # type: ignore[misc]
+
+    def serialize(self) -> dict[str, Any]:
+        raise ValueError(
+            f"loss {self.name!r} is written in Python and cannot be saved; "
+            "use save(include_optimizer=False)"
+        )
+
+    def resolve(self, head: Head) -> Resolved:
+        return Resolved("python", head.node, {"loss": self})  # type: ignore[dict-item]
+
+    def evaluate(
+        self, target: np.ndarray, output: np.ndarray, gradient: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the loss of every sample and, where it is wanted, the gradient."""
+        each = np.asarray(self.function(target, output))
+        if each.shape != (len(output),):
+            raise ValueError(
+                f"loss {self.name!r} returned shape {each.shape} for {len(output)} samples, "
+                f"expected ({len(output)},)"
+            )
+        if not gradient:
+            return each, None
+        slope = np.asarray(self.gradient(target, output), output.dtype)
+        if slope.shape != output.shape:
+            raise ValueError(
+                f"the gradient of loss {self.name!r} has shape {slope.shape}, expected that of "
+                f"the output, {output.shape}"
+            )
+        return each, slope
 
 
 _CLASSES: dict[str, type[Loss]] = {

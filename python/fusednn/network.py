@@ -34,13 +34,6 @@ def check_precision(precision: object) -> str:
     return name
 
 
-def check_device(device: object) -> str:
-    """Return the name of the device that "auto" or a name stands for."""
-    if not isinstance(device, str):
-        raise TypeError(f"device must be a string, got {device!r}")
-    return "cpu" if device == "auto" else device
-
-
 class Network:
     """What `Model` is below compile and fit: layers, engine, weights.
 
@@ -55,26 +48,28 @@ class Network:
         self._device = "cpu"
         self._graph: Graph | None = None
         self._engine: Any = None
-        self._parameters: list[dict[str, Any]] = []
         self._seen = False
+        self._lenders: list[Network] = []  # owners of borrowed layers, kept alive
+        # Layers, and their weights before the graph was changed, by the layer's id.
+        self._carried: dict[int, tuple[Layer, list[np.ndarray]]] = {}
+        self._tape: Any = None  # of the last pass that `backward` may go back
+        self._runs = False  # while training, the engine's own values are the latest
         self.optimizer: Optimizer | None = None
 
     # ---- graph ---------------------------------------------------------------------------------
 
     def _set_graph(self, inputs: list[SymbolicTensor], outputs: list[SymbolicTensor]) -> None:
         """Take the layers between inputs and outputs. Nothing is changed if they do not fit."""
-        graph = Graph(inputs, outputs)
+        graph = Graph(inputs, outputs, self)
+        self._carry()
+        strange = {id(layer) for layer in graph.borrowed}
         for layer in graph.layers:
-            if layer.owner not in (None, self):
-                raise ValueError(
-                    f"layer {layer.name!r} is part of another model, and parameters are not "
-                    "shared between models; make another layer, or one model with several outputs"
-                )
-        for layer in graph.layers:
-            layer._model = weakref.ref(self)  # type: ignore[arg-type]
+            if id(layer) not in strange:
+                layer._model = weakref.ref(self)  # type: ignore[arg-type]
+        lenders = {id(x.owner): x.owner for x in graph.borrowed}
+        self._lenders = [owner for owner in lenders.values() if owner is not None]
         self._graph = graph
         self._engine = None
-        self._parameters = []
 
     def _require_graph(self) -> Graph:
         if self._graph is None:
@@ -121,16 +116,40 @@ class Network:
 
     def _make_engine(self, precision: str, device: str, seed: int) -> Any:
         graph = self._require_graph()
-        engine = _core.Network(graph.nodes, precision, device, seed)
+        engine: Any
+        if reason := graph.written_in_python() or self._python_loss():
+            from fusednn.interpreter import PythonEngine
+
+            engine = PythonEngine(graph.nodes, graph.node_shapes, precision, seed, reason)
+        else:
+            engine = _core.Network(graph.nodes, precision, device, seed)
         for layer in graph.layers:
             if not layer.trainable:
-                engine.set_frozen(layer.name, True)
+                engine.set_frozen(graph.name_of(layer), True)
         return engine
+
+    def _python_loss(self) -> str:
+        """Return the name of a loss that is written in Python, or nothing."""
+        return ""
+
+    def _carry(self) -> None:
+        """Remember the weights for an engine that is to be made anew."""
+        if self._engine is not None and self._seen:
+            layers = self._require_graph().layers
+            self._carried = {id(x): (x, [v.copy() for v in self._views_of(x)]) for x in layers}
+        self._engine = None
 
     def _initialise(self, parameters: Sequence[dict[str, Any]], seed: int) -> None:
         """Write the initial values, drawn from one stream per layer."""
-        for place, layer in enumerate(self._require_graph().layers):
-            own = {p["name"]: p["value"] for p in parameters if p["node"] == layer.name}
+        graph = self._require_graph()
+        for place, layer in enumerate(graph.layers):
+            node = graph.name_of(layer)
+            own = {p["name"]: p["value"] for p in parameters if p["node"] == node}
+            _, carried = self._carried.get(id(layer), (layer, []))
+            if own and [v.shape for v in carried] == [v.shape for v in own.values()]:
+                for view, value in zip(own.values(), carried, strict=True):
+                    view[...] = value
+                continue
             rng = random.stream(seed, place)
             for name, view in own.items():
                 view[...] = layer.initializers()[name](view.shape, rng)
@@ -141,6 +160,7 @@ class Network:
         same_seed = seed is None or seed == self._seed
         same = (precision, device) == (self._precision, self._device) and same_seed
         if self._engine is not None and same:
+            self._freeze_borrowed(self._engine)
             return self._engine
         seed = self.seed if seed is None else seed
         engine = self._make_engine(precision, device, seed)
@@ -154,7 +174,6 @@ class Network:
     def _take_engine(self, engine: Any, precision: str, device: str, seed: int | None) -> None:
         if engine is not self._engine:
             self._engine = engine
-            self._parameters = engine.parameters()
         self._precision, self._device = precision, device
         if seed is not None:
             self._seed = seed
@@ -173,6 +192,8 @@ class Network:
         """Return the engine for work that shows or changes the weights."""
         engine = self._need_engine()
         self._seen = True
+        if self._lenders:
+            self._borrow()
         return engine
 
     def _engine_of(self, optimizer: Optimizer) -> Any:
@@ -181,13 +202,86 @@ class Network:
 
     # ---- weights -------------------------------------------------------------------------------
 
+    @property
+    def _parameters(self) -> list[dict[str, Any]]:
+        """The parameters as they are now. Another device's are copies until the next run begins."""
+        return [] if self._engine is None else self._engine.parameters()
+
+    def _treatments(self, engine: Any) -> list[dict[str, float]]:
+        """Return how the optimizer is to treat each parameter, or nothing where all are alike."""
+        graph = self._require_graph()
+        layers = {graph.name_of(layer): layer for layer in graph.layers}
+        treatments = []
+        for parameter in engine.parameters():
+            layer = layers[parameter["node"]]
+            regularizer = layer.penalties().get(parameter["name"])
+            terms = {} if regularizer is None else regularizer.terms()
+            treatments.append({"rate": layer.learning_rate_multiplier, **terms})
+        plain = {"rate": 1.0}
+        return [] if all(each == plain for each in treatments) else treatments
+
     def _freeze(self, layer: Layer) -> None:
         if self._engine is not None:
-            self._engine.set_frozen(layer.name, not layer.trainable)
+            self._engine.set_frozen(self._require_graph().name_of(layer), not layer.trainable)
+
+    def _freeze_borrowed(self, engine: Any) -> None:
+        """Take over `trainable` of borrowed layers, which counts as it is in `compile`."""
+        if not self._lenders:
+            return
+        graph = self._require_graph()
+        frozen = {node["name"]: node["frozen"] for node in engine.nodes()}
+        for layer in graph.borrowed:
+            name = graph.name_of(layer)
+            if frozen[name] == layer.trainable:
+                engine.set_frozen(name, not layer.trainable)
+
+    # A borrowed layer has two sets of arrays: its owner's, which count, and this engine's, which
+    # are brought up to date before every use and given back after training.
+
+    def _loans(self, parameters: list[dict[str, Any]]) -> list[tuple[int, np.ndarray]]:
+        """Return which of these parameters are borrowed, each with its owner's array."""
+        graph = self._require_graph()
+        pairs: list[tuple[int, np.ndarray]] = []
+        for layer in graph.borrowed:
+            owner = layer.owner
+            assert owner is not None  # _lenders keeps it alive
+            name = graph.name_of(layer)
+            places = [i for i, p in enumerate(parameters) if p["node"] == name]
+            if places:
+                pairs += zip(places, owner._weights_of(layer), strict=True)
+        return pairs
+
+    def _borrow(self) -> None:
+        if not self._runs:
+            parameters = self._parameters
+            for place, theirs in self._loans(parameters):
+                parameters[place]["value"][...] = theirs
+
+    def _give_back(self) -> None:
+        """Hand the values of borrowed layers to their owners."""
+        parameters = self._parameters
+        for place, theirs in self._loans(parameters):
+            theirs[...] = parameters[place]["value"]
+
+    def _rest(self) -> None:
+        """End what `_runs` said, also where training was interrupted."""
+        self._runs = False
+        if self._lenders:
+            self._give_back()
+
+    def _current(self) -> list[np.ndarray]:
+        """Return the arrays that count, one per parameter: those of borrowed layers are lent."""
+        parameters = self._parameters
+        values = [p["value"] for p in parameters]
+        if self._lenders and not self._runs:
+            for place, theirs in self._loans(parameters):
+                values[place] = theirs
+        return values
 
     def _views_of(self, layer: Layer) -> list[np.ndarray]:
         self._need_engine()
-        return [p["value"] for p in self._parameters if p["node"] == layer.name]
+        name = self._require_graph().name_of(layer)
+        return [p["value"] for p in self._parameters if p["node"] == name]
 
     def _weights_of(self, layer: Layer) -> list[np.ndarray]:
         self._use_engine()
@@ -196,13 +290,18 @@ class Network:
     def _named_parameters(self) -> dict[str, np.ndarray]:
         """Return all parameters (not copies) as "<layer>/<parameter>"."""
         self._need_engine()
-        return {f"{p['node']}/{p['name']}": p["value"] for p in self._parameters}
+        names = [f"{p['node']}/{p['name']}" for p in self._parameters]
+        return dict(zip(names, self._current(), strict=True))
 
     @property
     def weights(self) -> list[np.ndarray]:
-        """The parameters themselves (no copies): writing to these arrays changes the model."""
+        """The parameters themselves (no copies): writing to these arrays changes the model.
+
+        On another device than the CPU they are what it is until the next run: what is written to
+        them before that reaches the device when it begins; ask for them again after it.
+        """
         self._use_engine()
-        return [p["value"] for p in self._parameters]
+        return self._current()
 
     @property
     def trainable(self) -> bool:
@@ -231,7 +330,7 @@ class Network:
         """
         engine = self._use_engine()
         if not averaged:
-            return [p["value"].copy() for p in self._parameters]
+            return [value.copy() for value in self._current()]
         averages = engine.ema()
         if averages is None:
             raise ValueError("averaged=True needs an optimizer with use_ema=True")
@@ -273,6 +372,8 @@ class Network:
 
     def _restart_average(self) -> None:
         """Before the first step the average of the weights is the weights."""
+        if self._engine is not None and self._lenders:
+            self._borrow()
         if self.optimizer is None or self._engine is None:
             return
         averages = self._engine.ema()

@@ -63,6 +63,7 @@ class Progress:
         self._head = ""
         self._started = 0.0
         self._length = 0
+        self._drawn = 0.0
 
     def _is_terminal(self) -> bool:
         try:
@@ -82,6 +83,14 @@ class Progress:
         self._started = time.perf_counter()
         width = len(str(self._epochs))
         self._head = f"Epoch {epoch + 1:{width}d}/{self._epochs}"
+
+    def due(self) -> bool:
+        """Return whether the bar was drawn long enough ago, and if so begin to count anew."""
+        now = time.perf_counter()
+        if now - self._drawn < self.interval:
+            return False
+        self._drawn = now
+        return True
 
     def update(self, rows: int, logs: Mapping[str, float]) -> None:
         """Draw the bar with `rows` samples done."""

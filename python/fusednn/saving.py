@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusednn import safetensors
 from fusednn.errors import check_flag, check_integer, helpful_keywords
+from fusednn.position import Position
 from fusednn.random import check_seed
 
 if TYPE_CHECKING:
@@ -161,7 +163,8 @@ def _rebuild(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], compile: bool, device: str
 ) -> Model:
     from fusednn.models import Model, Sequential
-    from fusednn.network import check_device, check_precision
+    from fusednn.device import check_device
+    from fusednn.network import check_precision
 
     _check_format(metadata)
     if "model" not in metadata:
@@ -213,18 +216,23 @@ def _resume(
         precision=precision,
         convention=training["convention"],
     )
-    if not model.built:
-        return
+    if model.built:
+        _restore(model, tensors, training)
+
+
+def _restore(model: Model, tensors: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> None:
+    """Put optimizer, counters and averages of a compiled model where they were."""
     own = _states(model)
     states = {n: t for n, t in tensors.items() if n.startswith(_PREFIX)}
     _check_tensors(own, states)
+    epochs = check_integer("epochs", training["epochs"], 0)
     for name, value in states.items():
         own[name][...] = value
     engine = model._engine
     engine.optimizer_steps = training["optimizer_steps"]
     engine.optimizer_memory = training["optimizer_memory"]
     engine.training_steps = training["training_steps"]
-    model._epochs = check_integer("epochs", training["epochs"], 0)
+    model._epochs = epochs
 
 
 @helpful_keywords
@@ -237,7 +245,7 @@ def load(filepath: Path, compile: bool = True, device: str = "auto") -> Model:
     compile : bool
         Whether to restore what `compile` was told and the optimizer's state, where the file has
         them.
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
 
     Returns
     -------
@@ -270,13 +278,21 @@ def from_bytes(data: bytes) -> Model:
     return _rebuild(*safetensors.decode(data), compile=True, device="auto")
 
 
-def load_weights(model: Model, path: Path) -> None:
+def load_weights(
+    model: Model, path: Path, by_name: bool = False, skip_mismatch: bool = False
+) -> None:
     """Read weights into a model; see ``Model.load_weights``."""
+    by_name = check_flag("by_name", by_name)
+    skip_mismatch = check_flag("skip_mismatch", skip_mismatch)
+    if skip_mismatch and not by_name:
+        raise ValueError("skip_mismatch=True needs by_name=True")
     model._use_engine()
-    tensors, _ = safetensors.read(path)
-    weights = {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
     own = model._named_parameters()
     try:
+        weights = _read_weights(model, path, by_name)
+        if by_name:
+            weights = _common_layers(own, weights, skip_mismatch)
+            own = {name: own[name] for name in weights}
         _check_tensors(own, weights)
     except ValueError as error:
         raise ValueError(
@@ -285,3 +301,90 @@ def load_weights(model: Model, path: Path) -> None:
     for name, value in weights.items():
         own[name][...] = value
     model._restart_average()
+
+
+def _read_weights(model: Model, path: Path, by_name: bool) -> dict[str, np.ndarray]:
+    """Return arrays by "<layer>/<parameter>"; those of Keras by what they are in this model."""
+    from fusednn.importing import keras_files
+
+    if keras_files.is_keras(path):
+        return keras_files.weights_for(model, path, by_name)
+    tensors, _ = safetensors.read(path)
+    return {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
+
+
+def _common_layers(
+    own: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], skip_mismatch: bool
+) -> dict[str, np.ndarray]:
+    """Return those arrays of a file whose layers the model has too."""
+
+    def by_layer(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+        layers: dict[str, dict[str, np.ndarray]] = {}
+        for name, value in arrays.items():
+            layers.setdefault(name.partition("/")[0], {})[name] = value
+        return layers
+
+    ours, theirs = by_layer(own), by_layer(found)
+    common: dict[str, np.ndarray] = {}
+    for layer in ours.keys() & theirs.keys():
+        fits = {n: v.shape for n, v in ours[layer].items()} == {
+            n: v.shape for n, v in theirs[layer].items()
+        }
+        if fits:
+            common |= theirs[layer]
+        elif not skip_mismatch:
+            _check_tensors(ours[layer], theirs[layer])
+    if not common:
+        raise ValueError(
+            f"none of its layers ({', '.join(sorted(theirs))}) is one of the model's "
+            f"({', '.join(sorted(ours))})"
+        )
+    return common
+
+
+# ---- trainings that go on ----------------------------------------------------------------------
+
+
+def back_up(model: Model, path: Path, epoch: int, *, between_epochs: bool = False) -> None:
+    """Write all that `go_on_from` needs: a model file that also says where training stands.
+
+    Between two steps of an epoch `epoch` is its number, between epochs that of the next.
+    """
+    tensors, metadata = _describe(model, True)
+    position = Position(epoch)
+    if not between_epochs and model._position is not None:
+        position = replace(model._position, epoch=epoch)
+    safetensors.write(path, tensors, {**metadata, "position": json.dumps(asdict(position))})
+
+
+def go_on_from(model: Model, path: Path) -> None:
+    """Put a compiled model, and the `fit` that begins, where `back_up` was called.
+
+    Raises ValueError, with nothing changed, where the file is of another model or optimizer.
+    """
+    engine = model._use_engine()
+    tensors, metadata = safetensors.read(path)
+    try:
+        _check_format(metadata)
+        training = _json(metadata, "training")
+        position = Position.read(_json(metadata, "position"))
+        assert model._objective is not None  # fit saw to it
+        present = model._objective.serialize()
+        if training["optimizer"]["class_name"] != present["optimizer"]["class_name"]:
+            raise ValueError("it was trained with another optimizer")
+        weights = {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
+        own = model._named_parameters()
+        _check_tensors(own, weights)
+        _restore(model, tensors, training)
+        rate = training["optimizer"]["config"]["learning_rate"]
+    except _NONSENSE as error:
+        raise ValueError(
+            f"{os.fspath(path)}: {error}; remove it if the training is to begin anew"
+        ) from None
+    for name, value in weights.items():
+        own[name][...] = value
+    if rate is not None:
+        engine.set_hyper("lr", rate)
+    if position.rows:  # its shuffle is drawn once more
+        model._epochs -= 1
+    model._position = position

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fusednn import _core
@@ -43,6 +44,34 @@ def _rows(model: Model) -> list[list[str]]:
     return rows
 
 
+def _costs(model: Model, total: int, size: int) -> list[str]:
+    """Return what a step needs, as lines."""
+    graph = model._require_graph()
+    forward = values = 0
+    for node, shape in zip(graph.nodes, graph.node_shapes, strict=True):
+        values += math.prod(shape)
+        if node["type"] == "dense":
+            before = graph.node_shapes[node["inputs"][0]]
+            forward += 2 * math.prod(before) * shape[-1]
+    held = f"{_bytes(total * size)} weights"
+    if model._objective is not None:
+        states = len(model._engine.optimizer_states())
+        held += f", {_bytes(total * size)} gradients, {_bytes(total * size * states)} optimizer"
+    # Backward is two products for each one forward.
+    return [
+        f"FLOPs per sample: {_count(forward)} forward, {_count(3 * forward)} in training",
+        f"Memory: {held}, at most {_bytes(values * size)} of outputs per sample",
+    ]
+
+
+def _count(number: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if number < 1000 or unit == "G":
+            break
+        number /= 1000
+    return f"{number:.3g}{' ' * bool(unit)}{unit}"
+
+
 def render(model: Model) -> str:
     """Return the summary as text."""
     rows = _rows(model)
@@ -64,7 +93,7 @@ def render(model: Model) -> str:
     learning = sum(
         p["value"].size
         for p in model._parameters
-        if p["trainable"] and model.get_layer(p["node"]).trainable
+        if p["trainable"] and model._require_graph().named(p["node"]).trainable
     )
     for label, count in (
         ("Total params", total),
@@ -72,6 +101,7 @@ def render(model: Model) -> str:
         ("Non-trainable params", total - learning),
     ):
         lines.append(f"{label}: {count:,} ({_bytes(count * size)})")
+    lines += _costs(model, total, size)
     if model.precision == "bfloat16":
         how = "with AVX512-BF16" if _core.uses_bf16() else "emulated in float32"
         lines.append(f"Precision: bfloat16 products, {how}; the rest float32")

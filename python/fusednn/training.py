@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""compile, fit, evaluate, predict."""
+"""compile, fit, evaluate."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from fusednn import _core, arrays
 from fusednn.arrays import Data
 from fusednn.callbacks import Callback, CallbackList, History
 from fusednn.compiling import Objective
+from fusednn.device import check_device
 from fusednn.errors import check_flag, check_integer, check_number, helpful_keywords
 from fusednn.losses import Loss
-from fusednn.network import Network, check_device, check_precision
+from fusednn.network import check_precision
 from fusednn.optimizers import Optimizer
+from fusednn.position import Position
+from fusednn.prediction import FORWARD_BATCH, Predictive
 from fusednn.progress import Progress, check_verbose
 from fusednn.random import check_seed
-
-# Without gradients the result does not depend on the batch size; this one keeps caches busy.
-_FORWARD_BATCH = 1024
 
 Results = float | list[float] | dict[str, float]
 
 
-class Trainable(Network):
+class Trainable(Predictive):
     """A network that can be trained."""
 
     def __init__(self, name: str | None, seed: int | None) -> None:
         super().__init__(name, seed)
         self._objective: Objective | None = None
         self._epochs = 0  # begun since compile; with the seed they decide the shuffle
+        self._position: Position | None = None  # where the present or next `fit` stands
         self.history: History | None = None
         self.stop_training = False
 
@@ -63,7 +64,7 @@ class Trainable(Network):
             or a dict by output name.
         loss_weights : list or dict of float, optional
             Factors of the losses of several outputs in the sum that is minimised.
-        device : {"auto", "cpu"}
+        device : {"auto", "cpu", "cuda"}
             A device that is not there is an error, never replaced by another.
         precision : {"float32", "float64", "bfloat16"}
             Of weights and computation. Data are converted to it. With "bfloat16" all of them are
@@ -92,6 +93,9 @@ class Trainable(Network):
         device = check_device(device)
         seed = None if seed is None else check_seed(seed)
         objective.optimizer.check_free(self)  # type: ignore[arg-type]
+        if objective.in_python() != self._python_loss():
+            self._carry()
+            self._objective = objective  # an engine of the other kind is made
         if self._graph is not None:
             engine = self._engine_for(precision, device, seed)
             self._instruct(engine, objective)
@@ -106,8 +110,12 @@ class Trainable(Network):
     def _instruct(self, engine: Any, objective: Objective) -> None:
         """Tell an engine its losses, metrics and optimizer."""
         losses, metrics = objective.fit_to(self._require_graph().heads())
-        engine.set_training(losses, metrics, objective.optimizer.resolve(objective.convention))
+        spec = objective.optimizer.resolve(objective.convention)
+        engine.set_training(losses, metrics, {**spec, "treatments": self._treatments(engine)})
         engine.training_steps = 0
+
+    def _python_loss(self) -> str:
+        return "" if self._objective is None else self._objective.in_python()
 
     def _introduce(self, engine: Any) -> None:
         if self._objective is not None:
@@ -248,17 +256,22 @@ class Trainable(Network):
         hooks.callbacks.append(history)
         self.history = history
         self.stop_training = False
-        progress = Progress(verbose, epochs, data.rows)
+        progress = hooks.bar(verbose, epochs, data.rows)
         steps = math.ceil(data.rows / batch_size)
+        self._position = None
         hooks.begin(self, {"epochs": epochs, "steps": steps, "verbose": verbose})  # type: ignore[arg-type]
+        first = self._first_epoch(first)
         logs: dict[str, float] = {}
         try:
             for epoch in range(first, epochs):
                 hooks.epoch_begin(epoch)
                 progress.begin(epoch)
-                logs = self._run_epoch(data, batch_size, shuffle, progress)
+                logs = self._run_epoch(data, batch_size, shuffle, progress, hooks)
                 if validation is not None:
-                    scores = self._score(validation, validation_batch_size)
+                    size = validation_batch_size
+                    if size is None and hooks.steppers("test"):
+                        size = batch_size
+                    scores = self._score(validation, size, hooks)
                     logs.update({f"val_{name}": value for name, value in scores.items()})
                 hooks.epoch_end(epoch, logs)
                 progress.end(logs)
@@ -294,36 +307,87 @@ class Trainable(Network):
             )
         return data.part(0, end), data.part(end, data.rows)
 
+    def _first_epoch(self, wanted: int) -> int:
+        """Return where to begin: where it was left, if a callback found a training to go on with."""
+        return wanted if self._position is None else self._position.epoch
+
     def _run_epoch(
-        self, data: Data, batch_size: int, shuffle: bool, progress: Progress | None
+        self,
+        data: Data,
+        batch_size: int,
+        shuffle: bool,
+        progress: Progress | None,
+        hooks: CallbackList | None = None,
     ) -> dict[str, float]:
-        """Train on all samples once, in one call of the engine."""
+        """Train on all samples once, in one call of the engine, or on what is left of them."""
         objective = self._require_objective("fit")
         order = _core.shuffled(data.rows, self.seed, self._epochs) if shuffle else None
         self._epochs += 1
+        begun, self._position = self._position or Position(0), None
+        rest, rest_order = begun.rest(data, order)
+        watch = None
+        if hooks is not None and hooks.steppers("train"):
+            logs_of = self._step_logs(data, order, begun)
+            watch = hooks.watcher("train", math.ceil(data.rows / batch_size), logs_of, begun.steps)
+        bar = progress if progress is not None and progress.redraws else None
 
-        def watch(report: dict[str, Any]) -> bool:
-            assert progress is not None
-            progress.update(report["rows"], objective.logs(report, data.mean_weight))
-            return True
+        def look(report: dict[str, Any]) -> bool:
+            if bar is not None and (watch is None or bar.due()):
+                whole = begun.plus(report)
+                bar.update(whole["rows"], objective.logs(whole, data.mean_weight))
+            return watch is None or watch(report)
 
-        report = self._engine.train(
-            data.inputs,
-            data.targets,
-            data.weight,
-            min(batch_size, data.rows),
-            order=order,
-            watcher=watch if progress is not None and progress.redraws else None,
-            interval=Progress.interval,
+        self._runs = True
+        try:
+            report = self._engine.train(
+                rest.inputs,
+                rest.targets,
+                rest.weight,
+                min(batch_size, data.rows),
+                order=rest_order,
+                watcher=look if watch is not None or bar is not None else None,
+                interval=Progress.interval if watch is None else 0.0,
+                schedules=objective.optimizer.schedules_of(math.ceil(rest.rows / batch_size)),
+            )
+        finally:
+            self._rest()
+        self._position = None
+        return objective.logs(begun.plus(report), data.mean_weight)
+
+    def _step_logs(
+        self, data: Data, order: np.ndarray | None, begun: Position | None
+    ) -> Callable[[dict[str, Any]], dict[str, float]]:
+        """Return what makes logs of a report after a step.
+
+        Given where the epoch was begun, it remembers where training stands.
+        """
+        objective = self._require_objective("fit")
+        weights = data.mean_weights(order)
+
+        def logs_of(report: dict[str, Any]) -> dict[str, float]:
+            if begun is not None:
+                report = begun.plus(report)
+                self._position = Position.of(report)
+            return objective.logs(report, 1.0 if weights is None else weights[report["rows"] - 1])
+
+        return logs_of
+
+    def _score(self, data: Data, batch_size: int | None, hooks: CallbackList) -> dict[str, float]:
+        hooks.call("on_test_begin")
+        watcher = None
+        size = min(batch_size or FORWARD_BATCH, data.rows)
+        if hooks.steppers("test"):
+            size = min(batch_size or 32, data.rows)
+            logs_of = self._step_logs(data, None, None)
+            watcher = hooks.watcher("test", math.ceil(data.rows / size), logs_of)
+        report = self._engine.evaluate(
+            data.inputs, data.targets, data.weight, size, watcher=watcher, interval=0.0
         )
-        return objective.logs(report, data.mean_weight)
+        logs = self._require_objective("evaluate").logs(report, data.mean_weight)
+        hooks.call("on_test_end", logs=logs)
+        return logs
 
-    def _score(self, data: Data, batch_size: int | None) -> dict[str, float]:
-        batch_size = min(batch_size or _FORWARD_BATCH, data.rows)
-        report = self._engine.evaluate(data.inputs, data.targets, data.weight, batch_size)
-        return self._require_objective("evaluate").logs(report, data.mean_weight)
-
-    # ---- evaluate and predict ------------------------------------------------------------------
+    # ---- evaluate ------------------------------------------------------------------------------
 
     @helpful_keywords
     def evaluate(
@@ -334,6 +398,7 @@ class Trainable(Network):
         verbose: int | str = 0,
         sample_weight: object = None,
         return_dict: bool = False,
+        callbacks: Callback | Iterable[Callback] | None = None,
     ) -> Results:
         """Return loss and metrics on data, with dropout off and the running batch statistics.
 
@@ -347,6 +412,8 @@ class Trainable(Network):
             1 and 2 print a line. (Keras prints one by default.)
         return_dict : bool
             Whether to return a dict by name.
+        callbacks : list of fusednn.callbacks.Callback, optional
+            Their ``on_test_*`` hooks are called; batches are then of `batch_size`, default 32.
 
         Returns
         -------
@@ -366,49 +433,14 @@ class Trainable(Network):
             check_integer("batch_size", batch_size, 1)
         return_dict = check_flag("return_dict", return_dict)
         check_verbose(verbose)
+        hooks = CallbackList(callbacks)
         data = self._prepare(x, y, sample_weight)
         self._use_engine()
-        logs = self._score(data, batch_size)
+        hooks.introduce(self, {"epochs": 1, "steps": None, "verbose": verbose})  # type: ignore[arg-type]
+        logs = self._score(data, batch_size, hooks)
         if verbose in (1, 2):
             print("  ".join(f"{name}: {value:.4g}" for name, value in logs.items()))
         return _results(logs, return_dict)
-
-    @helpful_keywords
-    def predict(
-        self, x: object, batch_size: int | None = None, verbose: int | str = 0
-    ) -> np.ndarray | list[np.ndarray]:
-        """Return the outputs for data, with dropout off and the running batch statistics.
-
-        Parameters
-        ----------
-        x : array, or a list or dict of arrays
-            As in `fit`, but NaN and infinities are allowed, and no samples as well.
-        batch_size : int, optional
-            Has no influence on the result.
-        verbose : ignored
-            There for Keras' sake.
-
-        Returns
-        -------
-        ndarray of shape (samples, ...), or a list of them
-            In the model's precision; one per output.
-
-        Examples
-        --------
-        >>> import numpy as np, fusednn
-        >>> model = fusednn.Sequential([fusednn.layers.Dense(3)], input_shape=(2,))
-        >>> model.predict(np.zeros((5, 2))).shape
-        (5, 3)
-        """
-        graph = self._require_graph()
-        if batch_size is None:
-            batch_size = _FORWARD_BATCH
-        check_integer("batch_size", batch_size, 1)
-        check_verbose(verbose)
-        inputs = arrays.prepare_inputs(graph, x, self.dtype, finite=False, empty=True)
-        batch_size = min(batch_size, max(len(inputs[0]), 1))
-        outputs = self._use_engine().predict(inputs, graph.output_places, batch_size)
-        return outputs[0] if len(outputs) == 1 else outputs
 
     # ---- single batches ------------------------------------------------------------------------
 
@@ -430,7 +462,7 @@ class Trainable(Network):
         >>> model.compile("adam", "mse")
         >>> loss = model.train_on_batch(np.ones((4, 2)), np.ones(4))
         """
-        self._require_objective("train_on_batch")
+        objective = self._require_objective("train_on_batch")
         return_dict = check_flag("return_dict", return_dict)
         forget = self._build_for(x)
         try:
@@ -440,8 +472,18 @@ class Trainable(Network):
             forget()
             raise
         self._restart_average()
-        report = engine.train(data.inputs, data.targets, data.weight, data.rows)
-        logs = self._require_objective("train_on_batch").logs(report, data.mean_weight)
+        self._runs = True
+        try:
+            report = engine.train(
+                data.inputs,
+                data.targets,
+                data.weight,
+                data.rows,
+                schedules=objective.optimizer.schedules_of(1),
+            )
+        finally:
+            self._rest()
+        logs = objective.logs(report, data.mean_weight)
         return _results(logs, return_dict)
 
     @helpful_keywords
@@ -450,11 +492,6 @@ class Trainable(Network):
     ) -> Results:
         """Return loss and metrics on one batch; `evaluate` in one piece."""
         return self.evaluate(x, y, sample_weight=sample_weight, return_dict=return_dict)
-
-    @helpful_keywords
-    def predict_on_batch(self, x: object) -> np.ndarray | list[np.ndarray]:
-        """Return the outputs for one batch; `predict` in one piece."""
-        return self.predict(x)
 
     @property
     def metrics_names(self) -> list[str]:

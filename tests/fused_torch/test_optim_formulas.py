@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import warnings
 
@@ -87,6 +88,39 @@ def test_equals_pytorch_on_odd_tensors(name, kwargs, dtype):
     assert_same_state(ours, theirs)
 
 
+@pytest.mark.parametrize(("name", "kwargs"), list(inputs()))
+def test_state_changes_houses_at_step_50(name, kwargs):
+    """One that PyTorch began and we finish, one the other way round, and PyTorch's throughout."""
+
+    def begin(fused):
+        tensors = odd_tensors(torch.float64)
+        make = getattr(optim, name) if fused else functools.partial(torch_twin, name)
+        return tensors, make(tensors, **copy.deepcopy(kwargs))
+
+    def steps(tensors, optimizer, numbers):
+        scales = peaks(tensors)
+        for step in numbers:
+            give_gradients(step, tensors)
+            optimizer.step()
+            scales = peaks(tensors, scales)
+        return scales
+
+    expected, throughout = begin(fused=False)
+    scales = steps(expected, throughout, range(100))
+    for fused_first in (True, False):
+        first, before = begin(fused_first)
+        steps(first, before, range(50))
+        second, after = begin(not fused_first)
+        with torch.no_grad():
+            for p, q in zip(second, first, strict=True):
+                p.copy_(q)
+        after.load_state_dict(before.state_dict())
+        steps(second, after, range(50, 100))
+        assert_same(second, expected, scales=scales)
+        if not fused_first:  # what PyTorch loads it casts, NAdam's mu_product included
+            assert_same_state(after, throughout)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_training_ends_where_pytorch_ends(name):
     a, b = network(torch.float64), network(torch.float64)
@@ -110,6 +144,14 @@ def test_constructor_is_pytorchs_with_three_keywords_more(name):
     for key, default in extras.items():
         assert ours[key].default == default
         assert ours[key].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("name", [*NAMES, *OWN])
+def test_names_from_other_houses_are_answered_with_the_right_one(name):
+    with pytest.raises(TypeError, match=rf"{name}\(\) has no argument 'learning_rate'; use lr"):
+        getattr(optim, name)(odd_tensors(), learning_rate=0.1)
+    with pytest.raises(TypeError, match="missing a required argument: 'params'"):
+        getattr(optim, name)(lr=0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)

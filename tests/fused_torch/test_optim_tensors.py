@@ -83,7 +83,7 @@ def test_a_number_whose_gradient_is_a_negative_not_computed_yet():
     assert_same([p], [q])
 
 
-@pytest.mark.parametrize("name", [*NAMES, *OWN])
+@pytest.mark.parametrize("name", NAMES)
 def test_parameters_with_gaps_are_left_to_pytorch_with_one_warning(name):
     a = [leaf(torch.arange(24.0).double()[::2]), leaf(torch.ones(5).double())]
     b = [leaf(torch.arange(24.0).double()[::2]), leaf(torch.ones(5).double())]
@@ -163,7 +163,7 @@ def sparse(p):
     p.grad = torch.sparse_coo_tensor(rows, values, (4, 2), check_invariants=True)
 
 
-@pytest.mark.parametrize("name", [n for n in (*NAMES, *OWN) if n not in ("SGD", "Adagrad")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("SGD", "Adagrad")])
 def test_sparse_gradients_are_refused_where_pytorch_does(name):
     p, q = leaf(torch.ones(4, 2)), leaf(torch.ones(3))
     optimizer = getattr(optim, name)([p, q])
@@ -192,6 +192,36 @@ def test_sparse_gradients_are_taken_where_pytorch_does(name):
             theirs.step()
     assert_same([p], [q])
     assert not ours._plan.others
+
+
+REFUSED = {
+    "gaps in memory": lambda: (leaf(torch.ones(6)[::2]), torch.ones(3)),
+    "layout torch.sparse_coo": lambda: (leaf(torch.ones(3)), torch.ones(3).to_sparse()),
+    "the device 'meta'": lambda: (leaf(torch.ones(3, device="meta")), torch.ones(3, device="meta")),
+    "is a Marked": lambda: (torch.ones(3).as_subclass(Marked).requires_grad_(), torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.parametrize("name", OWN)
+def test_what_pytorch_has_no_code_for_is_refused(name, reason):
+    (p, gradient), q = REFUSED[reason](), leaf(torch.ones(3))
+    optimizer = getattr(optim, name)([q, p])
+    p.grad, q.grad = gradient, torch.ones(3)
+    with pytest.raises(RuntimeError, match=f"{name}: .*{reason}, and PyTorch has no {name}"):
+        optimizer.step()
+    assert torch.equal(q, torch.ones(3))
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_shared_memory_is_refused_as_well(name):
+    memory = torch.ones(10)
+    optimizer = getattr(optim, name)([leaf(memory[:6]), leaf(memory[4:])])
+    give_gradients(0, optimizer.param_groups[0]["params"])
+    with pytest.raises(RuntimeError, match=f"shares its memory .* and PyTorch has no {name}"):
+        optimizer.step()
+    assert torch.equal(memory, torch.ones(10))
 
 
 @pytest.mark.parametrize("name", ["Adam", "RMSprop", "Adadelta"])

@@ -43,6 +43,9 @@ SCHEDULERS = {
     "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, 8),
     "restarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
     "cyclic": lambda o: lr_scheduler.CyclicLR(o, 1e-3, 1e-2, 3, cycle_momentum=False),
+    "cyclic momentum": lambda o: lr_scheduler.CyclicLR(
+        o, 1e-3, 1e-2, 3, cycle_momentum="momentum" in o.defaults
+    ),
     "one_cycle": lambda o: lr_scheduler.OneCycleLR(o, 1e-2, total_steps=20),
     "sequential": lambda o: lr_scheduler.SequentialLR(
         o, [lr_scheduler.ConstantLR(o, 0.5), lr_scheduler.ExponentialLR(o, 0.9)], [3]
@@ -55,12 +58,27 @@ SCHEDULERS = {
 }
 
 
+def test_all_schedulers_of_pytorch_are_there():
+    known = {type(make(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9)))
+             for make in SCHEDULERS.values()}  # fmt: skip
+    names = {each.__name__ for each in known}
+    assert set(lr_scheduler.__all__) - {"LRScheduler"} <= names
+
+
+@pytest.mark.parametrize("name", [n for n in (*NAMES, *OWN) if n not in ("SGD", "Adam")])
+def test_a_schedule_with_every_optimizer(name):
+    run_schedule(name, "cosine", 0.01)
+
+
 @pytest.mark.parametrize("tensor_lr", [False, True], ids=["float", "tensor"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_schedulers(name, scheduler, tensor_lr):
     lr = torch.tensor(0.01, dtype=torch.float64) if tensor_lr else 0.01
-    options = {"momentum": 0.9} if name == "SGD" else {}
+    run_schedule(name, scheduler, lr, **({"momentum": 0.9} if name == "SGD" else {}))
+
+
+def run_schedule(name, scheduler, lr, **options):
     a, ours, b, theirs = pair(name, torch.float64, lr=lr, **options)
     for model, optimizer in ((a, ours), (b, theirs)):
         schedule = SCHEDULERS[scheduler](optimizer)

@@ -73,20 +73,126 @@ def test_stop_training(model, data):
     assert len(model.fit(*data, epochs=3, verbose=0).epoch) == 3  # forgotten in the next fit
 
 
-def test_batch_hooks_are_refused_rather_than_ignored(model, data):
-    class Batches(Callback):
-        def on_train_batch_end(self, batch, logs=None):
+def test_step_hooks_see_every_step(model, data):
+    seen = []
+    watch = LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: seen.append(("begin", batch)),
+        on_train_batch_end=lambda batch, logs: seen.append(("end", batch, logs)),
+    )
+    history = model.fit(*data, batch_size=8, verbose=0, callbacks=[watch])
+    assert [entry[:2] for entry in seen] == [
+        (what, batch) for batch in range(3) for what in ("begin", "end")
+    ]
+    assert {name: [value] for name, value in seen[-1][2].items()} == history.history
+
+
+def test_step_hooks_change_nothing(data):
+    """The weights are the same bits, whether or not somebody looks on."""
+
+    def train(callbacks_):
+        made = fusednn.Sequential(
+            [layers.Dense(8, activation="relu"), layers.Dropout(0.5), layers.Dense(1)], seed=3
+        )
+        made.compile("adam", "mse")
+        history = made.fit(*data, batch_size=8, epochs=3, verbose=0, callbacks=callbacks_)
+        return made.get_weights(), history.history
+
+    weights, history = train(None)
+    watched, watched_history = train([LambdaCallback(on_train_batch_end=lambda batch, logs: None)])
+    for one, other in zip(weights, watched, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert history == watched_history
+
+
+def test_only_those_who_ask_are_called_after_steps():
+    class Old(Callback):
+        def on_batch_end(self, batch, logs=None):
             pass
 
-    with pytest.raises(TypeError, match=r"defines on_train_batch_end\(\), which is never called"):
-        model.fit(*data, callbacks=[Batches()])
+    assert not Callback().wants_steps("train")
+    assert Old().wants_steps("train")
+    assert not Old().wants_steps("test")
+    assert LambdaCallback(on_test_batch_end=print).wants_steps("test")
+    for idle in (
+        EarlyStopping(),
+        callbacks.ModelCheckpoint("x"),
+        callbacks.BackupAndRestore("x"),
+        callbacks.TensorBoard(),
+        LambdaCallback(on_epoch_end=print),
+    ):
+        assert not any(idle.wants_steps(phase) for phase in ("train", "test", "predict"))
+    assert callbacks.ModelCheckpoint("x", save_freq=3).wants_steps("train")
+
+
+def test_stop_training_within_an_epoch(model, data):
+    seen = []
+
+    def stop(batch, logs):
+        seen.append(batch)
+        model.stop_training = batch == 1
+
+    stopper = LambdaCallback(on_train_batch_end=stop)
+    assert model.fit(*data, batch_size=4, epochs=9, verbose=0, callbacks=[stopper]).epoch == [0]
+    assert seen == [0, 1]
+    assert model.optimizer.iterations == 2
+
+
+def test_logs_of_steps_weigh_samples(model, data):
+    """A metric is divided by the weight of the samples seen so far."""
+    x, y = data
+    weight = np.arange(1.0, 21)
+    seen = []
+    watch = LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["mae"]))
+    model.compile(optimizers.SGD(0.0), "mse", metrics=["mae"])
+    model.fit(x, y, 5, verbose=0, shuffle=False, sample_weight=weight, callbacks=[watch])
+    error = np.abs(model.predict(x)[:, 0] - y)
+    for step, value in enumerate(seen, 1):
+        rows = slice(0, 5 * step)
+        np.testing.assert_allclose(value, np.average(error[rows], weights=weight[rows]), rtol=1e-5)
+
+
+def test_hooks_of_evaluate_and_predict(model, data):
+    seen = []
+    watch = LambdaCallback(
+        on_test_begin=lambda logs: seen.append("begin"),
+        on_test_batch_end=lambda batch, logs: seen.append((batch, sorted(logs))),
+        on_test_end=lambda logs: seen.append(sorted(logs)),
+        on_predict_batch_end=lambda batch, logs: seen.append((batch, logs["outputs"].shape)),
+        on_predict_end=lambda logs: seen.append("end"),
+    )
+    names = ["loss", "mae"]
+    assert model.evaluate(*data, batch_size=15, callbacks=watch) == model.evaluate(*data)
+    assert seen == ["begin", (0, names), (1, names), names]
+    seen.clear()
+    got = model.predict(data[0], batch_size=8, callbacks=[watch])
+    np.testing.assert_array_equal(got, model.predict(data[0]))
+    assert seen == [(0, (8, 1)), (1, (8, 1)), (2, (4, 1)), "end"]
+    seen.clear()
+    assert model.predict(data[0], callbacks=[Callback()]).shape == (20, 1)
+    assert model.predict(data[0][:0], callbacks=[watch]).shape == (0, 1)
+
+
+def test_callbacks_must_be_callbacks(model, data):
+    with pytest.raises(TypeError, match="must be instances of fusednn"):
+        model.fit(*data, callbacks=[3])
 
 
 def test_lambda_callback_checks_its_functions():
     with pytest.raises(TypeError, match="on_epoch_end must be callable"):
         LambdaCallback(on_epoch_end=3)
-    with pytest.raises(TypeError, match="has no argument 'on_batch_end'"):
-        LambdaCallback(on_batch_end=print)
+    with pytest.raises(TypeError, match="did you mean on_test_batch_end"):
+        LambdaCallback(on_test_batch_ends=print)
+
+
+def test_terminate_on_nan(model, data, capsys):
+    x, y = data
+    model.compile(optimizers.SGD(1e30), "mse")
+    guard = callbacks.TerminateOnNaN()
+    assert model.fit(x, y, 4, epochs=9, verbose=0, callbacks=[guard]).epoch == [0]
+    assert "the loss is" in capsys.readouterr().out
+    model.set_weights([np.zeros((2, 1)), np.zeros(1)])
+    with pytest.raises(FloatingPointError, match="after batch"):
+        model.fit(x, y, 4, verbose=0, callbacks=[callbacks.TerminateOnNaN(raise_error=True)])
 
 
 # ---- learning rate -------------------------------------------------------------------------------
@@ -107,6 +213,9 @@ def test_learning_rate_scheduler(model, data, capsys):
         model.fit(*data, verbose=0, callbacks=[wrong])
     with pytest.raises(TypeError, match="schedule must be callable"):
         LearningRateScheduler(0.1)
+    alone = LearningRateScheduler(lambda epoch: 0.1 / (1 + epoch))
+    history = model.fit(*data, epochs=2, verbose=0, callbacks=[alone])
+    assert history.history["learning_rate"] == [0.1, 0.05]
 
 
 # ---- early stopping ------------------------------------------------------------------------------
@@ -142,9 +251,9 @@ def stop_on(model, data, values, **arguments):
         ({"patience": 1, "min_delta": 0.5}, [5, 4.8, 4.6, 4.4], 1, 0),
         ({"patience": 1, "mode": "max"}, [1, 2, 1, 3], 2, 1),
         ({"patience": 1, "start_from_epoch": 2}, [1, 9, 5, 4, 6, 7], 4, 3),
-        ({"patience": 2, "baseline": 2.0}, [5, 4, 3, 1], 1, 1),
+        ({"patience": 2, "baseline": 2.0}, [5, 4, 3, 4, 1], 3, 2),
         ({"patience": 3, "baseline": 2.0}, [5, 4, 1, 1, 1, 1, 0], 5, 2),
-        ({"patience": 1}, [float("nan"), 4, float("nan"), 3], 0, 0),
+        ({"patience": 1}, [float("nan"), 4, float("nan"), 3], 2, 1),
     ],
 )
 def test_early_stopping(model, data, arguments, values, last, best):
@@ -175,7 +284,14 @@ def test_early_stopping_is_reusable(model, data):
 
 @pytest.mark.parametrize(
     ("monitor", "greater"),
-    [("val_loss", False), ("val_accuracy", True), ("out_binary_accuracy", True), ("mae", False)],
+    [
+        ("val_auc", True),
+        ("f1_score", True),
+        ("val_loss", False),
+        ("val_accuracy", True),
+        ("out_binary_accuracy", True),
+        ("mae", False),
+    ],
 )
 def test_direction(monitor, greater):
     assert EarlyStopping(monitor)._greater_is_better() is greater

@@ -129,7 +129,7 @@ def test_doctor_as_json():
     assert report["processor"]["supported"] == SUPPORTED
     assert report["processor"]["chosen"] == SUPPORTED[-1]
     assert report["threads"]["used"] == report["threads"]["available"] >= 1
-    assert report["cuda"]["built"] or report["cuda"]["reason"]
+    assert report["cuda"]["there"] or report["cuda"]["reason"]
     assert set(report["datasets"]) == {entry.name for entry in datasets.catalog()}
     for test in report["self_test"]:
         assert test["passed"]

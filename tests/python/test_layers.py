@@ -293,16 +293,16 @@ def test_wrong_types(call, message):
         call()
 
 
-def test_parameters_are_not_shared():
+def test_parameters_are_not_shared_within_a_model():
     layer = layers.Dense(2)
     inputs = layers.Input((2,))
     hidden = layer(inputs)
     with pytest.raises(ValueError, match="'dense' is used already"):
         layer(hidden)
-    model = fusednn.Model(inputs, hidden)
-    with pytest.raises(ValueError, match="part of another model"):
-        fusednn.Model(inputs, hidden)
     with pytest.raises(ValueError, match="used already"):
         fusednn.Sequential([layer])
+    model = fusednn.Model(inputs, hidden)
+    with pytest.raises(ValueError, match="used at two places of one model"):
+        fusednn.Model(inputs, layer(hidden))
     del model
     fusednn.Model(inputs, hidden)  # free again, its model is gone

@@ -24,6 +24,7 @@ from fusednn.layers.core import Flatten as Flatten
 from fusednn.layers.core import Input as Input
 from fusednn.layers.core import InputLayer as InputLayer
 from fusednn.layers.core import Softmax as Softmax
+from fusednn.layers.custom import CustomLayer as CustomLayer
 from fusednn.layers.merging import Add as Add
 from fusednn.layers.merging import Concatenate as Concatenate
 from fusednn.layers.normalization import BatchNormalization as BatchNormalization
@@ -34,6 +35,7 @@ __all__ = [
     "Add",
     "BatchNormalization",
     "Concatenate",
+    "CustomLayer",
     "Dense",
     "Dropout",
     "Flatten",
@@ -44,6 +46,7 @@ __all__ = [
     "Softmax",
     "SymbolicTensor",
     "deserialize",
+    "register",
     "serialize",
 ]
 
@@ -63,6 +66,34 @@ _CLASSES: dict[str, type[Layer]] = {
         Softmax,
     )
 }
+
+
+_BUILT_IN = frozenset(_CLASSES)
+
+
+def register(kind: type[Layer]) -> type[Layer]:
+    """Let model files name a class of your own: a decorator.
+
+    Files never bring code along: the program that reads one must have registered the class.
+
+    Examples
+    --------
+    >>> from fusednn import layers
+    >>> @layers.register
+    ... class Halve(layers.CustomLayer):
+    ...     def forward(self, x, training):
+    ...         return x / 2
+    ...     def backward(self, gradient):
+    ...         return gradient / 2
+    >>> type(layers.deserialize(layers.serialize(Halve()))).__name__
+    'Halve'
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Layer)):
+        raise TypeError(f"register() takes a subclass of Layer, got {kind!r}")
+    if kind.__name__ in _BUILT_IN:
+        raise ValueError(f"{kind.__name__} is the name of a layer of fusednn")
+    _CLASSES[kind.__name__] = kind
+    return kind
 
 
 def serialize(layer: Layer) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusednn.errors import check_flag
+from fusednn.errors import check_flag, check_number
 from fusednn.initializers import Initializer
+from fusednn.regularizers import L1L2
 
 if TYPE_CHECKING:
     from fusednn.models import Model
@@ -69,6 +70,9 @@ class Layer:
         number where the model has several of them.
     trainable : bool
         Whether its parameters learn. May be changed at any time.
+    learning_rate_multiplier : float
+        Factor of the optimizer's learning rate for its parameters, 1 by default. Counts as it is
+        in ``compile``.
     """
 
     def __init__(self, name: str | None = None, trainable: bool = True) -> None:
@@ -80,6 +84,7 @@ class Layer:
         self._given_name = name
         self._assigned_name: str | None = None
         self._trainable = check_flag("trainable", trainable)
+        self._rate_multiplier = 1.0
         self._tensor: SymbolicTensor | None = None
         self._model: weakref.ref[Model] | None = None
 
@@ -104,9 +109,20 @@ class Layer:
         if (model := self.owner) is not None:
             model._freeze(self)
 
+    @property
+    def learning_rate_multiplier(self) -> float:
+        return self._rate_multiplier
+
+    @learning_rate_multiplier.setter
+    def learning_rate_multiplier(self, value: float) -> None:
+        self._rate_multiplier = check_number("learning_rate_multiplier", value, 0)
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make the same layer, as plain values."""
-        return {"name": self.name, "trainable": self.trainable}
+        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable}
+        if self._rate_multiplier != 1:
+            config["learning_rate_multiplier"] = self._rate_multiplier
+        return config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:
@@ -118,7 +134,11 @@ class Layer:
         >>> layers.Dense.from_config(layers.Dense(3).get_config()).units
         3
         """
-        return cls(**config)
+        arguments = dict(config)
+        multiplier = arguments.pop("learning_rate_multiplier", 1.0)
+        layer = cls(**arguments)
+        layer.learning_rate_multiplier = multiplier
+        return layer
 
     def __repr__(self) -> str:
         names = (name for name in self.get_config() if name != "trainable")
@@ -139,6 +159,10 @@ class Layer:
         """
         raise NotImplementedError
 
+    def penalties(self) -> dict[str, L1L2 | None]:
+        """Return a regulariser or None for parameters that can have one, by name."""
+        return {}
+
     def initializers(self) -> dict[str, Initializer]:
         """Return an initializer for every parameter, by name."""
         return {}
@@ -152,6 +176,9 @@ class Layer:
 
     def __call__(self, inputs: SymbolicTensor | Sequence[SymbolicTensor]) -> SymbolicTensor:
         """Connect the layer to the outputs of others and return its own output.
+
+        A layer that belongs to a model may be called again: a second model then borrows it, and
+        both have the same weights. See `fusednn.Model`.
 
         Examples
         --------
@@ -169,11 +196,12 @@ class Layer:
                     f"layer {self.name!r} is called on outputs of other layers, got "
                     f"{type(tensor).__name__}; arrays go to Model.predict()"
                 )
-        if self._tensor is not None or self.owner is not None:
+        if self.owner is not None:  # another model borrows it
+            return self.connect(tensors)
+        if self._tensor is not None:
             raise ValueError(
                 f"layer {self.name!r} is used already, and parameters are not shared between "
-                "places of a graph or between models; make another layer, or one model with "
-                "several outputs"
+                "places of a graph; make another layer, or one model with several outputs"
             )
         self._tensor = self.connect(tensors)
         return self._tensor
@@ -182,6 +210,33 @@ class Layer:
         """Return the output on these inputs, without remembering it."""
         self.check_inputs(len(tensors))
         return SymbolicTensor(self, tensors, self.output_shape([t.sample_shape for t in tensors]))
+
+    @property
+    def output(self) -> SymbolicTensor:
+        """What the layer returned in its model, for instance to make another model that ends here.
+
+        Examples
+        --------
+        >>> import fusednn
+        >>> model = fusednn.Sequential(
+        ...     [fusednn.layers.Dense(8, name="features"), fusednn.layers.Dense(2)],
+        ...     input_shape=(4,),
+        ... )
+        >>> look = fusednn.Model(model.inputs, model.get_layer("features").output)
+        >>> look.output_shape
+        (None, 8)
+        """
+        owner = self.owner
+        tensor = self._tensor if owner is None else owner._require_graph().tensor_of(self)
+        if tensor is None:
+            raise ValueError(f"layer {self.name!r} has no output yet: it was never called")
+        return tensor
+
+    @property
+    def input(self) -> SymbolicTensor | list[SymbolicTensor]:
+        """What the layer was called on in its model."""
+        inputs = self.output.inputs
+        return inputs[0] if len(inputs) == 1 else list(inputs)
 
     # ---- weights -------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fusednn import activations, initializers
+from fusednn import activations, initializers, regularizers
 from fusednn.errors import check_flag, check_integer, check_number, helpful_keywords
 from fusednn.initializers import Initializer
 from fusednn.layers.base import Layer, Shape, SymbolicTensor
@@ -96,6 +96,8 @@ class Dense(Layer):
         Initial values.
     name : str, optional
     trainable : bool
+    kernel_regularizer, bias_regularizer : str or fusednn.regularizers.L1L2, optional
+        What of the weights joins the loss.
 
     Notes
     -----
@@ -121,6 +123,8 @@ class Dense(Layer):
         bias_initializer: str | Mapping | Initializer = "zeros",
         name: str | None = None,
         trainable: bool = True,
+        kernel_regularizer: str | Mapping | regularizers.L1L2 | None = None,
+        bias_regularizer: str | Mapping | regularizers.L1L2 | None = None,
     ) -> None:
         super().__init__(name, trainable)
         self.units = check_integer("units", units, 1)
@@ -128,6 +132,11 @@ class Dense(Layer):
         self.use_bias = check_flag("use_bias", use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+
+    def penalties(self) -> dict[str, regularizers.L1L2 | None]:
+        return {"kernel": self.kernel_regularizer, "bias": self.bias_regularizer}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -136,6 +145,8 @@ class Dense(Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": self.kernel_initializer.serialize(),
             "bias_initializer": self.bias_initializer.serialize(),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
             **super().get_config(),
         }
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from fusednn.optim import rules
 from fusednn.optim.base import Array, Common, Group, Optimizer
+from fusednn.optim.rules import declared
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,6 +44,9 @@ class Adam(Optimizer):
     array([0.5, 2.5])
     """
 
+    _rule = staticmethod(rules.adam)
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -53,22 +58,7 @@ class Adam(Optimizer):
         *,
         decoupled_weight_decay: bool = False,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "amsgrad" if group["amsgrad"] else "adam"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("eps",)
+    ) -> None: ...
 
 
 class AdamW(Adam):
@@ -84,6 +74,7 @@ class AdamW(Adam):
     array([0.4])
     """
 
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -93,10 +84,10 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
         **common: Unpack[Common],
-    ) -> None:
-        super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **common
-        )
+    ) -> None: ...
+
+    def _construct(self, params: Any, options: Group, common: Common) -> None:
+        super()._construct(params, {**options, "decoupled_weight_decay": True}, common)
 
 
 class Adamax(Optimizer):
@@ -122,6 +113,9 @@ class Adamax(Optimizer):
     array([0.5, 2.5])
     """
 
+    _rule = staticmethod(rules.always("adamax"))
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -130,20 +124,7 @@ class Adamax(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-        }
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "adamax"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("eps",)
+    ) -> None: ...
 
 
 class NAdam(Optimizer):
@@ -175,6 +156,9 @@ class NAdam(Optimizer):
     True
     """
 
+    _rule = staticmethod(rules.always("nadam"))
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -185,22 +169,7 @@ class NAdam(Optimizer):
         momentum_decay: float = 4e-3,
         decoupled_weight_decay: bool = False,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum_decay": momentum_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "nadam"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("eps", "momentum_decay")
+    ) -> None: ...
 
 
 class RAdam(Optimizer):
@@ -232,6 +201,9 @@ class RAdam(Optimizer):
     array([-0.5])
     """
 
+    _rule = staticmethod(rules.always("radam"))
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -241,21 +213,7 @@ class RAdam(Optimizer):
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "radam"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("eps",)
+    ) -> None: ...
 
 
 class Lion(Optimizer):
@@ -282,6 +240,9 @@ class Lion(Optimizer):
     array([0.5, 2.5])
     """
 
+    _rule = staticmethod(rules.always("lion"))
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -289,15 +250,7 @@ class Lion(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         **common: Unpack[Common],
-    ) -> None:
-        options = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "lion"
-
-    def _options(self, group: Group) -> dict[str, Any]:
-        return {**super()._options(group), "decoupled": True}
+    ) -> None: ...
 
 
 class LAMB(Optimizer):
@@ -325,6 +278,9 @@ class LAMB(Optimizer):
     array([1., 3.])
     """
 
+    _rule = staticmethod(rules.always("lamb"))
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -333,17 +289,4 @@ class LAMB(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-        }
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "lamb"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("eps",)
+    ) -> None: ...

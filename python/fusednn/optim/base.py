@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import abc
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from fusednn import _core
 from fusednn.errors import check_flag, check_number, unexpected_keyword
+from fusednn.optim.rules import compiled_options
 
 Array = Any  # NumPy array, or anything with the buffer protocol or DLPack in the memory of the CPU
 Group = dict[str, Any]
@@ -47,7 +49,7 @@ class _Bucket:
     groups: list[int]
 
 
-class Optimizer:
+class Optimizer(abc.ABC):
     """Base class of all optimizers over lists of arrays.
 
     Attributes
@@ -63,7 +65,12 @@ class Optimizer:
         May be changed between steps.
     """
 
-    def __init__(
+    @staticmethod
+    @abc.abstractmethod
+    def _rule(group: Mapping[str, Any], /) -> str:
+        """Name of the compiled rule that a group's options ask for: one choice of `rules`."""
+
+    def _construct(
         self,
         params: Iterable[Array] | Iterable[Group],
         options: Group,
@@ -146,26 +153,9 @@ class Optimizer:
 
     # ---- the compiled part -----------------------------------------------------------------------
 
-    def _rule(self, group: Group) -> str:
-        """Name of the compiled rule that a group's options ask for."""
-        raise NotImplementedError
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        """Options that the compiled rule takes under the same name, beside lr and betas."""
-        return ()
-
     def _options(self, group: Group) -> dict[str, Any]:
         """Options of a group as the compiled step takes them."""
-        hyper = {name: float(group[name]) for name in self._hyper(group)}
-        if "betas" in group:
-            hyper["beta1"], hyper["beta2"] = map(float, group["betas"])
-        return {
-            "hyper": hyper,
-            "weight_decay": group["weight_decay"],
-            "decoupled": bool(group.get("decoupled_weight_decay", False)),
-            "maximize": bool(group["maximize"]),
-            "ema_decay": self._ema,
-        }
+        return {**compiled_options(self._rule(group), group), "ema_decay": self._ema}
 
     def _commit(
         self,

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fusednn.optim import rules
 from fusednn.optim.base import Array, Common, Group, Optimizer
+from fusednn.optim.rules import declared
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,6 +44,9 @@ class SGD(Optimizer):
     array([-0.25,  3.25])
     """
 
+    _rule = staticmethod(rules.sgd)
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -51,26 +56,12 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, options, common)
+    ) -> None: ...
 
     def _check(self, group: Group) -> None:
         super()._check(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("nesterov=True needs a momentum above 0 and dampening=0")
-
-    def _rule(self, group: Group) -> str:
-        return "momentum" if group["momentum"] else "sgd"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("momentum", "dampening", "nesterov") if group["momentum"] else ()
 
 
 class Adagrad(Optimizer):
@@ -100,6 +91,9 @@ class Adagrad(Optimizer):
     array([0.5])
     """
 
+    _rule = staticmethod(rules.always("adagrad"))
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -109,21 +103,7 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "eps": eps,
-        }
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "adagrad"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("lr_decay", "initial_accumulator_value", "eps")
+    ) -> None: ...
 
 
 class RMSprop(Optimizer):
@@ -155,6 +135,9 @@ class RMSprop(Optimizer):
     array([0.])
     """
 
+    _rule = staticmethod(rules.rmsprop)
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -165,23 +148,7 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
         **common: Unpack[Common],
-    ) -> None:
-        options = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-        }
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        centered = "_centered" if group["centered"] else ""
-        return f"rmsprop{centered}{'_momentum' if group['momentum'] else ''}"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("alpha", "eps", "momentum") if group["momentum"] else ("alpha", "eps")
+    ) -> None: ...
 
 
 class Adadelta(Optimizer):
@@ -210,6 +177,9 @@ class Adadelta(Optimizer):
     True
     """
 
+    _rule = staticmethod(rules.always("adadelta"))
+
+    @declared
     def __init__(
         self,
         params: Iterable[Array] | Iterable[Group],
@@ -218,12 +188,4 @@ class Adadelta(Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         **common: Unpack[Common],
-    ) -> None:
-        options = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, options, common)
-
-    def _rule(self, group: Group) -> str:
-        return "adadelta"
-
-    def _hyper(self, group: Group) -> tuple[str, ...]:
-        return ("rho", "eps")
+    ) -> None: ...

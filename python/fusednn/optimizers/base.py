@@ -7,7 +7,9 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
-from fusednn import catalog
+import numpy as np
+
+from fusednn import catalog, schedules
 from fusednn.errors import check_flag, check_number, unexpected_keyword, unknown_choice
 
 if TYPE_CHECKING:
@@ -51,7 +53,10 @@ class Optimizer:
     Attributes
     ----------
     learning_rate : float
-        May be set at any time; the next step uses it.
+        May be set at any time; the next step uses it. With a schedule it is the rate of the latest
+        step, and cannot be set.
+    schedule : fusednn.schedules.LearningRateSchedule or None
+        What ``learning_rate`` was given, if it was a schedule.
     """
 
     # The engine's names of hyper-parameters where they are not those used here.
@@ -72,11 +77,9 @@ class Optimizer:
         for name in common:
             if name not in _COMMON:
                 raise unexpected_keyword(type(self).__name__, name, [*hyper, *_COMMON])
-        if callable(hyper["learning_rate"]):
-            raise TypeError(
-                "learning_rate must be a number; to change it while training use "
-                "callbacks.LearningRateScheduler"
-            )
+        self.schedule = _schedule_of(hyper["learning_rate"])
+        if self.schedule is not None:
+            hyper = {**hyper, "learning_rate": self.schedule(0)}
         self._hyper = {k: v if v is None else self._check(k, v) for k, v in hyper.items()}
         self._common = {**_COMMON, **common}
         for name, value in self._common.items():
@@ -109,7 +112,7 @@ class Optimizer:
         >>> optimizers.SGD(0.1).get_config()["learning_rate"]
         0.1
         """
-        rate = self._bound_rate()
+        rate = self._bound_rate() if self.schedule is None else self.schedule.serialize()
         hyper = dict(self._hyper) if rate is None else {**self._hyper, "learning_rate": rate}
         return {**hyper, **self._common}
 
@@ -203,10 +206,28 @@ class Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
+        if self.schedule is not None:
+            raise TypeError(
+                f"learning_rate follows {self.schedule!r} and cannot be set; compile the model with "
+                "an optimizer that has a number instead"
+            )
         value = check_number("learning_rate", value, 0)
         if (engine := self._engine()) is not None:
             engine.set_hyper("lr", value)
         self._hyper["learning_rate"] = value
+
+    def schedules_of(self, steps: int) -> dict[str, np.ndarray]:
+        """Return the hyper-parameters that change within the next steps, a value for each."""
+        if self.schedule is None:
+            return {}
+        rates = self.schedule.values(self.iterations + np.arange(steps, dtype=np.float64))
+        rates = np.ascontiguousarray(rates, np.float64)
+        if rates.shape != (steps,) or not (rates >= 0).all():
+            raise ValueError(
+                f"{self.schedule!r} must give one learning rate of at least 0 for each of {steps} "
+                f"steps, got {rates!r}"
+            )
+        return {"lr": rates}
 
     @property
     def iterations(self) -> int:
@@ -219,3 +240,14 @@ class Optimizer:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         type(self).__init__(self, **state["config"])
+
+
+def _schedule_of(learning_rate: object) -> schedules.LearningRateSchedule | None:
+    if isinstance(learning_rate, (schedules.LearningRateSchedule, Mapping)):
+        return schedules.get(learning_rate)
+    if callable(learning_rate):
+        raise TypeError(
+            "learning_rate must be a number or one of fusednn.schedules; to compute it once an "
+            "epoch use callbacks.LearningRateScheduler"
+        )
+    return None

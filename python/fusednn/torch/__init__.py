@@ -28,6 +28,10 @@ if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
         "pip install --upgrade torch"
     )
 
+from fusednn.torch import threads  # needs torch, which is there
+
+threads.borrow()
+
 if TYPE_CHECKING:
     from fusednn.torch import nn as nn
     from fusednn.torch import optim as optim

@@ -2,7 +2,9 @@
 """Activations in memory and in cache, and normalisation forward and backward.
 
 Arithmetic is not counted: the floor is the memory's, and is not stated for what stays in cache.
-PyTorch writes into arrays that are there already, as we do; so nobody pays for fresh memory.
+PyTorch's activations write into arrays that are there already, as ours do; so nobody pays for fresh
+memory. Our normalisations do so as well, with `out`, as in our networks; PyTorch's do what
+``functional`` and autograd do in a program. "fusednn-fresh" is ours with new arrays, as those are.
 """
 
 from __future__ import annotations
@@ -150,12 +152,15 @@ def _normalisation(kind: str, shape: tuple[int, int]) -> Work:
     gamma, beta = np.ones(shape[1], np.float32), np.zeros(shape[1], np.float32)
     mean, variance = np.zeros_like(beta), np.ones_like(beta)
 
-    def ours() -> tuple[Any, ...]:
+    def both(y: Any, dx: Any) -> tuple[Any, ...]:
         if kind == "batch":
-            y, context = ops.batch_norm_forward(x, gamma, beta, mean, variance)
-            return y, *ops.batch_norm_backward(dy, context)
-        y, layer_context = ops.layer_norm_forward(x, gamma, beta)
-        return y, *ops.layer_norm_backward(dy, layer_context)
+            y, context = ops.batch_norm_forward(x, gamma, beta, mean, variance, out=y)
+            return y, *ops.batch_norm_backward(dy, context, out=dx)
+        y, layer_context = ops.layer_norm_forward(x, gamma, beta, out=y)
+        return y, *ops.layer_norm_backward(dy, layer_context, out=dx)
+
+    ours = functools.partial(both, np.empty_like(x), np.empty_like(x))
+    fresh = functools.partial(both, None, None)
 
     def torch() -> Candidate:
         import torch
@@ -175,7 +180,8 @@ def _normalisation(kind: str, shape: tuple[int, int]) -> Work:
         return Candidate(run, lambda: [a.detach().numpy() for a in run()])
 
     expected = reference.normalised(x, dy, axis=0 if kind == "batch" else 1)
-    return Work(Candidate(ours, ours), {"torch": torch}, close_to(expected, NORM_TOLERANCE))
+    rivals = {"torch": torch, "fusednn-fresh": lambda: Candidate(fresh, fresh)}
+    return Work(Candidate(ours, ours), rivals, close_to(expected, NORM_TOLERANCE))
 
 
 def _elementwise(place: str, n: int) -> Iterator[Case]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One optimizer step on arrays: 32 million parameters, and 50 tensors of 1000.
+"""A step of ``fusednn.optim`` on arrays: 32 million parameters, and 50 tensors of 1000.
 
-"torch-adam-bytes" is how fast PyTorch's fused Adam moves memory: its time in the same round, for as
-many bytes as the rule at hand has to move.
+Ours is ``optimizer.step(gradients)``, as a program calls it that has its own arrays; torch's is
+``optimizer.step()``. "torch-adam-bytes" is how fast PyTorch's fused Adam moves memory: its time in
+the same round, for as many bytes as the rule at hand has to move.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fusednn import ops
+from fusednn import optim
 from fusednn.bench import goals, reference
 from fusednn.bench.harness import Candidate, Case, Work
 
@@ -25,7 +26,8 @@ CHECKED_ELEMENTS = 1 << 12
 # kin divide by small numbers, which float32 knows to five digits.
 TOLERANCE = 1e-3
 
-# Our name -> PyTorch's class, its arguments, and the implementations it has on a CPU.
+# Rule -> the class in ``torch.optim`` and ``fusednn.optim``, its arguments, and the implementations
+# that PyTorch has of it on a CPU.
 TORCH: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "sgd": ("SGD", {}, ("loop", "foreach", "fused")),
     "momentum": ("SGD", {"momentum": 0.9}, ("loop", "foreach", "fused")),
@@ -46,10 +48,15 @@ TORCH: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "nadam": ("NAdam", {}, ("loop", "foreach")),
     "radam": ("RAdam", {}, ("loop", "foreach")),
 }
-
+OURS_ALONE = {"lion": "Lion", "lamb": "LAMB"}
 
 SMALL_MICROSECONDS = 12.0
 BYTES = "torch-adam-bytes"
+
+
+def notes() -> list[str]:
+    """Return what is timed."""
+    return ["suite optimizer: ours is step() of fusednn.optim, called from Python, on NumPy arrays"]
 
 
 def tensors(count: int, n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -119,13 +126,9 @@ def moved(name: str, count: int, n: int, decay: float = 0.0) -> Callable[[np.nda
 
 def _work(name: str, count: int, n: int) -> Work:
     parameters, gradients = tensors(count, n)
-    state = ops.init_optimizer_state(name, parameters)
-    taken = 0
-
-    def step() -> None:
-        nonlocal taken
-        taken += 1
-        ops.optimizer_step(name, parameters, gradients, state, step=taken)
+    class_name, hyper, ways = TORCH.get(name) or (OURS_ALONE[name], {}, ())
+    optimizer = getattr(optim, class_name)(parameters, **hyper)
+    step = functools.partial(optimizer.step, gradients)
 
     def answer() -> np.ndarray:
         for _ in range(CHECKED_STEPS):
@@ -135,7 +138,6 @@ def _work(name: str, count: int, n: int) -> Work:
     def rival(way: str) -> Callable[[], Candidate]:
         return lambda: torch_candidate(*torch_step(name, way, count, n))
 
-    ways = TORCH[name][2] if name in TORCH else ()
     rivals = {f"torch-{way}": rival(way) for way in ways}
     if count == 1:
         rivals[BYTES] = lambda: _bytes_of_adam(name, count, n)
@@ -143,7 +145,7 @@ def _work(name: str, count: int, n: int) -> Work:
 
 
 def cases() -> Iterator[Case]:
-    """Return every rule at both sizes."""
+    """Return every rule at both sizes: in memory, and as a network of small layers has them."""
     for size, (count, n) in SIZES.items():
         for name, optimizer in reference.OPTIMIZERS.items():
             goal = goals.ratio(0.95, BYTES) if count == 1 else goals.time(SMALL_MICROSECONDS)

@@ -29,19 +29,21 @@ def _layers(parameters: list[Tensor], text: str) -> tuple[list[Tensor | None], t
     return listed, rules
 
 
-def _plan(x: Tensor, parameters: list[Tensor | None], rules: tuple) -> Plan:
-    plan = plan_of(x, parameters, rules)
+def _prepared(
+    x: Tensor, parameters: list[Tensor], layers: str
+) -> tuple[Plan, Tensor, list[Tensor | None]]:
+    """How to run the layers, with x and the parameters as the kernels want them."""
+    listed, rules = _layers(parameters, layers)
+    listed = [None if t is None else t.contiguous() for t in listed]
+    x = x.contiguous()
+    plan = plan_of(x, listed, rules)
     if plan is None:
-        shapes = [None if p is None else tuple(p.shape) for p in parameters]
+        shapes = [None if p is None else tuple(p.shape) for p in listed]
         raise ValueError(
             f"fusednn::chain: x of shape {tuple(x.shape)} and dtype {x.dtype} does not fit "
             f"parameters of shapes {shapes}; expected matrices of one dtype, float32 or float64"
         )
-    return plan
-
-
-def _dense(tensors: list[Tensor | None]) -> list[Tensor | None]:
-    return [None if t is None else t.contiguous() for t in tensors]
+    return plan, x, listed
 
 
 @torch.library.custom_op(
@@ -52,9 +54,8 @@ def _dense(tensors: list[Tensor | None]) -> list[Tensor | None]:
 )
 def chain_operator(x: Tensor, parameters: list[Tensor], layers: str) -> tuple[Tensor, Tensor]:
     """Return the output, and what the backward pass reads besides."""
-    listed, rules = _layers(parameters, layers)
-    listed, x = _dense(listed), x.contiguous()
-    return _plan(x, listed, rules).forward(x, listed)
+    plan, x, listed = _prepared(x, parameters, layers)
+    return plan.forward(x, listed)
 
 
 @chain_operator.register_fake
@@ -85,27 +86,19 @@ def chain_backward_operator(
     wanted: list[bool],
 ) -> list[Tensor]:
     """Return the wanted gradients of x and the parameters, in this order."""
-    listed, rules = _layers(parameters, layers)
-    listed, x = _dense(listed), x.contiguous()
+    plan, x, listed = _prepared(x, parameters, layers)
     places = [0, *(i + 1 for i, p in enumerate(listed) if p is not None)]
     wants = [False] * (1 + len(listed))
     for place, want in zip(places, wanted, strict=True):
         wants[place] = want
     saved = (x, kept, y, dy.contiguous())
-    gradients = _plan(x, listed, rules).backward(saved, listed, wants)
+    gradients = plan.backward(saved, listed, wants)
     return [g for g in gradients if g is not None]
 
 
 @chain_backward_operator.register_fake
-def _(
-    dy: Tensor,
-    x: Tensor,
-    kept: Tensor,
-    y: Tensor,
-    parameters: list[Tensor],
-    layers: str,
-    wanted: list[bool],
-) -> list[Tensor]:
+def _(_: Tensor, x: Tensor, *others: Any) -> list[Tensor]:
+    _, _, parameters, _, wanted = others
     inputs = zip([x, *parameters], wanted, strict=True)
     return [t.new_empty(t.shape) for t, want in inputs if want]
 
@@ -168,14 +161,7 @@ def cross_entropy_operator(
 
 
 @cross_entropy_operator.register_fake
-def _(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    reduction: str,
-    ignore_index: int,
-    label_smoothing: float,
-) -> tuple[Tensor, Tensor]:
+def _(logits: Tensor, _: Tensor, __: Any, reduction: str, *options: Any) -> tuple[Tensor, Tensor]:
     shape = (logits.shape[0],) if reduction == "none" else ()
     return logits.new_empty(shape), logits.new_empty(logits.shape)
 

@@ -3,18 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.optim.optimizer import ParamsT
 
+from fusednn.optim import rules
+from fusednn.optim.rules import declared
 from fusednn.torch.optim.base import FusedOptimizer
-from fusednn.torch.optim.options import Group, Number
-
-
-def _betas(group: Group) -> dict[str, float]:
-    beta1, beta2 = group["betas"]
-    return {"beta1": beta1, "beta2": beta2, "eps": group["eps"]}
+from fusednn.torch.optim.options import Number
 
 
 class Adam(FusedOptimizer, torch.optim.Adam):
@@ -44,8 +39,9 @@ class Adam(FusedOptimizer, torch.optim.Adam):
     """
 
     _reference = torch.optim.Adam
-    _reads = ("betas", "eps", "amsgrad", "capturable", "decoupled_weight_decay")
+    _rule = staticmethod(rules.adam)
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -64,31 +60,7 @@ class Adam(FusedOptimizer, torch.optim.Adam):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.Adam.__init__(
-            self,
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            foreach=foreach,
-            maximize=maximize,
-            capturable=capturable,
-            differentiable=differentiable,
-            fused=fused,
-            decoupled_weight_decay=decoupled_weight_decay,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        return {
-            "rule": "amsgrad" if group["amsgrad"] else "adam",
-            "hyper": _betas(group),
-            "decoupled": bool(group["decoupled_weight_decay"]),
-        }
+    ) -> None: ...
 
 
 class AdamW(Adam, torch.optim.AdamW):
@@ -115,6 +87,7 @@ class AdamW(Adam, torch.optim.AdamW):
 
     _reference = torch.optim.AdamW
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -132,22 +105,7 @@ class AdamW(Adam, torch.optim.AdamW):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.AdamW.__init__(
-            self,
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            maximize=maximize,
-            foreach=foreach,
-            capturable=capturable,
-            differentiable=differentiable,
-            fused=fused,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
+    ) -> None: ...
 
 
 class Adamax(FusedOptimizer, torch.optim.Adamax):
@@ -174,8 +132,9 @@ class Adamax(FusedOptimizer, torch.optim.Adamax):
     """
 
     _reference = torch.optim.Adamax
-    _reads = ("betas", "eps", "capturable")
+    _rule = staticmethod(rules.always("adamax"))
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -191,24 +150,7 @@ class Adamax(FusedOptimizer, torch.optim.Adamax):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.Adamax.__init__(
-            self,
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            foreach,
-            maximize=maximize,
-            differentiable=differentiable,
-            capturable=capturable,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        return {"rule": "adamax", "hyper": _betas(group)}
+    ) -> None: ...
 
 
 class NAdam(FusedOptimizer, torch.optim.NAdam):
@@ -236,8 +178,9 @@ class NAdam(FusedOptimizer, torch.optim.NAdam):
     """
 
     _reference = torch.optim.NAdam
-    _reads = ("betas", "eps", "momentum_decay", "capturable", "decoupled_weight_decay")
+    _rule = staticmethod(rules.always("nadam"))
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -255,30 +198,7 @@ class NAdam(FusedOptimizer, torch.optim.NAdam):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.NAdam.__init__(
-            self,
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            momentum_decay,
-            decoupled_weight_decay,
-            foreach=foreach,
-            maximize=maximize,
-            capturable=capturable,
-            differentiable=differentiable,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        return {
-            "rule": "nadam",
-            "hyper": {**_betas(group), "momentum_decay": group["momentum_decay"]},
-            "decoupled": bool(group["decoupled_weight_decay"]),
-        }
+    ) -> None: ...
 
 
 class RAdam(FusedOptimizer, torch.optim.RAdam):
@@ -306,8 +226,9 @@ class RAdam(FusedOptimizer, torch.optim.RAdam):
     """
 
     _reference = torch.optim.RAdam
-    _reads = ("betas", "eps", "capturable", "decoupled_weight_decay")
+    _rule = staticmethod(rules.always("radam"))
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -324,26 +245,4 @@ class RAdam(FusedOptimizer, torch.optim.RAdam):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.RAdam.__init__(
-            self,
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            decoupled_weight_decay,
-            foreach=foreach,
-            maximize=maximize,
-            capturable=capturable,
-            differentiable=differentiable,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        return {
-            "rule": "radam",
-            "hyper": _betas(group),
-            "decoupled": bool(group["decoupled_weight_decay"]),
-        }
+    ) -> None: ...

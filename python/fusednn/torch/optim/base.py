@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.optim.optimizer import (
+    ParamsT,
+    _global_optimizer_post_hooks,
+    _global_optimizer_pre_hooks,
+)
 
 from fusednn.torch.optim.options import EXTRAS, Group, check_group
 from fusednn.torch.optim.plan import Plan
@@ -83,13 +88,13 @@ def _with_hooks(function: Callable[..., Any]) -> Callable[..., Any]:
     return untraced
 
 
-class FusedOptimizer(torch.optim.Optimizer):
+class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
     """An optimizer whose step is one native call over all parameters.
 
-    A subclass derives from this and from an optimizer whose constructor, state and formula it
-    takes over; what that one does in ``step`` is done here for all parameters at once. Parameters
-    that no kernel can take (on another device, of a subclass of Tensor, with sparse gradients ...)
-    are updated by that optimizer's own code.
+    A subclass derives from this and from its namesake in PyTorch, whose constructor, state and
+    formula it takes over; what that one does in ``step`` is done here for all parameters at once.
+    Parameters that no kernel can take (on another device, of a subclass of Tensor, with sparse
+    gradients ...) are updated by the code of the namesake, or refused where there is none.
 
     Attributes
     ----------
@@ -97,27 +102,28 @@ class FusedOptimizer(torch.optim.Optimizer):
         With `max_norm`, the norm of all gradients in the last step, before it was limited.
     """
 
-    # Options that the formula reads, beside `lr` and those that all optimizers have.
-    _reads: ClassVar[tuple[str, ...]] = ()
-    # The optimizer whose code updates what no kernel can take, and makes the state.
-    _reference: ClassVar[type[torch.optim.Optimizer]]
+    # The optimizer of PyTorch whose constructor and state this one has, and whose code updates what
+    # no kernel can take. None where PyTorch has no such optimizer.
+    _reference: ClassVar[type[torch.optim.Optimizer] | None]
     # Whether the state of a parameter has a "step".
     _counts_steps: ClassVar[bool] = True
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        """Return "rule", "hyper" and further options of the native side for a group of numbers."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _is_stateless(group: Group) -> bool:
-        """Whether PyTorch keeps no state with these options."""
-        return False
 
     # GradScaler then leaves scaling and the check for infinities to step().
     _step_supports_amp_scaling = True
     _plan: Plan | None = None
     gradient_norm: float | None = None
+
+    @staticmethod
+    @abc.abstractmethod
+    def _rule(group: Mapping[str, Any], /) -> str:
+        """Name of the compiled rule that a group's options ask for: a choice of `optim.rules`."""
+
+    def _construct(self, params: ParamsT, options: Group, _: Group) -> None:
+        extras = {name: options.pop(name) for name in EXTRAS}
+        assert self._reference is not None
+        construct: Any = self._reference.__init__
+        construct(self, params, **options)
+        self._add_extras(**extras)
 
     def _add_extras(self, **extras: Any) -> None:
         """Make our keywords options of all groups. Constructors end with this."""
@@ -188,9 +194,10 @@ class FusedOptimizer(torch.optim.Optimizer):
         self.gradient_norm = plan.run(self, gradients, scale)
         return loss
 
-    def _reference_state(self, group: Group, params: list[torch.Tensor]) -> None:
-        """Let the reference make the state of parameters that have none yet."""
-        init = self._reference._init_group
+    def _begin_state(self, group: Group, params: list[torch.Tensor]) -> None:
+        """Make the state of parameters that have none yet, as the reference does."""
+        assert self._reference is not None
+        init: Any = self._reference._init_group
         lists = len(inspect.signature(init).parameters) - 2
         init(self, {**group, "params": params}, *([] for _ in range(lists)))
 

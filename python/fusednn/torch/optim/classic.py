@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.optim.optimizer import ParamsT
 
+from fusednn.optim import rules
+from fusednn.optim.rules import declared
 from fusednn.torch.optim.base import FusedOptimizer
-from fusednn.torch.optim.options import Group, Number
+from fusednn.torch.optim.options import Number
 
 
 class SGD(FusedOptimizer, torch.optim.SGD):
@@ -39,9 +39,10 @@ class SGD(FusedOptimizer, torch.optim.SGD):
     """
 
     _reference = torch.optim.SGD
-    _reads = ("momentum", "dampening", "nesterov")
+    _rule = staticmethod(rules.sgd)
     _counts_steps = False
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -58,36 +59,7 @@ class SGD(FusedOptimizer, torch.optim.SGD):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.SGD.__init__(
-            self,
-            params,
-            lr,
-            momentum,
-            dampening,
-            weight_decay,
-            nesterov,
-            maximize=maximize,
-            foreach=foreach,
-            differentiable=differentiable,
-            fused=fused,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        if group["momentum"] == 0:
-            return {"rule": "sgd", "hyper": {}}
-        hyper = {
-            "momentum": group["momentum"],
-            "dampening": group["dampening"],
-            "nesterov": float(group["nesterov"]),
-        }
-        return {"rule": "momentum", "hyper": hyper}
-
-    @staticmethod
-    def _is_stateless(group: Group) -> bool:
-        return bool(group["momentum"] == 0)
+    ) -> None: ...
 
 
 class Adagrad(FusedOptimizer, torch.optim.Adagrad):
@@ -114,8 +86,9 @@ class Adagrad(FusedOptimizer, torch.optim.Adagrad):
     """
 
     _reference = torch.optim.Adagrad
-    _reads = ("lr_decay", "eps")
+    _rule = staticmethod(rules.always("adagrad"))
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -132,25 +105,7 @@ class Adagrad(FusedOptimizer, torch.optim.Adagrad):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.Adagrad.__init__(
-            self,
-            params,
-            lr,
-            lr_decay,
-            weight_decay,
-            initial_accumulator_value,
-            eps,
-            foreach,
-            maximize=maximize,
-            differentiable=differentiable,
-            fused=fused,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        return {"rule": "adagrad", "hyper": {"lr_decay": group["lr_decay"], "eps": group["eps"]}}
+    ) -> None: ...
 
 
 class Adadelta(FusedOptimizer, torch.optim.Adadelta):
@@ -177,8 +132,9 @@ class Adadelta(FusedOptimizer, torch.optim.Adadelta):
     """
 
     _reference = torch.optim.Adadelta
-    _reads = ("rho", "eps", "capturable")
+    _rule = staticmethod(rules.always("adadelta"))
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -194,24 +150,7 @@ class Adadelta(FusedOptimizer, torch.optim.Adadelta):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.Adadelta.__init__(
-            self,
-            params,
-            lr,
-            rho,
-            eps,
-            weight_decay,
-            foreach,
-            capturable=capturable,
-            maximize=maximize,
-            differentiable=differentiable,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        return {"rule": "adadelta", "hyper": {"rho": group["rho"], "eps": group["eps"]}}
+    ) -> None: ...
 
 
 class RMSprop(FusedOptimizer, torch.optim.RMSprop):
@@ -240,8 +179,9 @@ class RMSprop(FusedOptimizer, torch.optim.RMSprop):
     """
 
     _reference = torch.optim.RMSprop
-    _reads = ("alpha", "eps", "momentum", "centered", "capturable")
+    _rule = staticmethod(rules.rmsprop)
 
+    @declared
     def __init__(
         self,
         params: ParamsT,
@@ -259,28 +199,4 @@ class RMSprop(FusedOptimizer, torch.optim.RMSprop):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
-    ) -> None:
-        torch.optim.RMSprop.__init__(
-            self,
-            params,
-            lr,
-            alpha,
-            eps,
-            weight_decay,
-            momentum,
-            centered,
-            capturable,
-            foreach,
-            maximize,
-            differentiable,
-        )
-        self._add_extras(master_weights=master_weights, max_norm=max_norm, ema=ema)
-
-    @staticmethod
-    def _native(group: Group) -> dict[str, Any]:
-        rule = "rmsprop" + ("_centered" if group["centered"] else "")
-        hyper = {"alpha": group["alpha"], "eps": group["eps"]}
-        if group["momentum"] > 0:
-            rule += "_momentum"
-            hyper["momentum"] = group["momentum"]
-        return {"rule": rule, "hyper": hyper}
+    ) -> None: ...

@@ -20,6 +20,8 @@ class Others:
     """The parameters of an optimizer, per group, that no kernel can take."""
 
     def __init__(self, optimizer: FusedOptimizer) -> None:
+        self._name = type(optimizer).__name__
+        self._has_reference = optimizer._reference is not None
         self.params: list[list[torch.Tensor]] = [[] for _ in optimizer.param_groups]
         self.reasons: list[str] = []
 
@@ -27,6 +29,13 @@ class Others:
         return any(self.params)
 
     def add(self, place: int, p: torch.Tensor, reason: str) -> None:
+        """Take a parameter in, or refuse it where PyTorch has no code for it."""
+        if not self._has_reference:
+            raise RuntimeError(
+                f"{self._name}: {reason}, and PyTorch has no {self._name} that could update it; "
+                "parameters and gradients must be dense tensors of one dtype on the CPU, each in "
+                "memory of its own"
+            )
         self.params[place].append(p)
         self.reasons.append(reason)
 
@@ -75,7 +84,7 @@ class Others:
                     wide = torch.float32 if p.dtype in NARROW else p.dtype
                     entries = optimizer.state[p]
                     if "ema" not in entries:
-                        optimizer._reference_state(group, [p])
+                        optimizer._begin_state(group, [p])
                         entries["ema"] = p.detach().clone().to(wide)
         if scale != 1.0:
             for p in with_gradient:
@@ -93,6 +102,8 @@ def run_reference(optimizer: FusedOptimizer, groups: list[dict[str, Any]]) -> No
 
     The step is unwrapped, because hooks and the profiler have seen this step already.
     """
-    twin = object.__new__(optimizer._reference)
+    reference = optimizer._reference
+    assert reference is not None  # else nothing is left to it
+    twin = object.__new__(reference)
     twin.__dict__.update(defaults=optimizer.defaults, state=optimizer.state, param_groups=groups)
-    inspect.unwrap(optimizer._reference.step)(twin)
+    inspect.unwrap(reference.step)(twin)

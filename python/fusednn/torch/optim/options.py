@@ -16,9 +16,6 @@ Number: TypeAlias = float | torch.Tensor
 # What a group has beside PyTorch's own options.
 EXTRAS: Mapping[str, Any] = {"master_weights": False, "max_norm": None, "ema": None}
 
-# Every group is asked for these; an optimizer adds the options of its rule.
-COMMON = ("weight_decay", "maximize", "differentiable", *EXTRAS)
-
 NARROW = (torch.bfloat16, torch.float16)
 
 

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fusednn import _core
+from fusednn.optim.rules import compiled_options, states_of
 from fusednn.torch.optim.bucket import Bucket
 from fusednn.torch.optim.fallback import Others
-from fusednn.torch.optim.options import COMMON, Group, Kind, check_group, has_tensor, kind_of, plain
+from fusednn.torch.optim.options import Group, Kind, check_group, has_tensor, kind_of, plain
 from fusednn.torch.optim.reading import need_own_memory, sharing, why_not
 
 if TYPE_CHECKING:
     from fusednn.torch.optim.base import FusedOptimizer
 
 _PARAMS = operator.itemgetter("params")
+
+# The rate is read with each step; the other two choose among PyTorch's own implementations.
+_UNREAD = ("lr", "foreach", "fused")
 
 Gradients = list[list[int]]  # per bucket, an address per parameter
 
@@ -32,7 +36,7 @@ class Plan:
     """
 
     def __init__(self, optimizer: FusedOptimizer) -> None:
-        self._names = (*COMMON, *optimizer._reads)
+        self._names = [name for name in optimizer.defaults if name not in _UNREAD]
         self._read = operator.itemgetter(*self._names)
         self._values = [self._read(group) for group in optimizer.param_groups]
         self._views = list(map(self._view, self._values))
@@ -100,8 +104,8 @@ class Plan:
             if not params:
                 continue
             view = self._views[place]
-            rule = optimizer._native(view)["rule"]
-            optimizer._reference_state(group, params)
+            rule = optimizer._rule(view)
+            optimizer._begin_state(group, params)
             for p in params:
                 kind = kind_of(rule, view, p.dtype)
                 if kind not in buckets:
@@ -125,14 +129,8 @@ class Plan:
     def _set_options(self, optimizer: FusedOptimizer) -> None:
         options = []
         for view in self._views:
-            native = optimizer._native(view)
-            del native["rule"]
-            common = {
-                "weight_decay": float(view["weight_decay"]),
-                "maximize": bool(view["maximize"]),
-                "ema_decay": view["ema"] or 0.0,
-            }
-            options.append({**common, **native})
+            compiled = compiled_options(optimizer._rule(view), view)
+            options.append({**compiled, "ema_decay": view["ema"] or 0.0})
         for bucket in self.buckets:
             bucket.set_options(options)
 
@@ -208,7 +206,7 @@ class Plan:
 def _marks(optimizer: FusedOptimizer, view: Group) -> tuple[Any, ...]:
     """What of a group's options decides into which bucket its parameters go."""
     return (
-        optimizer._native(view)["rule"],
+        optimizer._rule(view),
         view["ema"] is not None,
         view["master_weights"],
         view.get("capturable", False),
@@ -216,8 +214,9 @@ def _marks(optimizer: FusedOptimizer, view: Group) -> tuple[Any, ...]:
 
 
 def _needs_state(optimizer: FusedOptimizer, view: Group) -> bool:
+    """Whether PyTorch, or an option of ours, keeps something for each parameter."""
     beside = view["ema"] is not None or view["master_weights"]
-    return beside or not optimizer._is_stateless(view)
+    return beside or optimizer._counts_steps or bool(states_of(optimizer._rule(view)))
 
 
 def _one_max_norm(views: list[Group]) -> float | None:
