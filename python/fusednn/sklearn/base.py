@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What classifier and regressor share: parameters, the course of a fit, predictions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from fusednn import activations, initializers
+from fusednn import optimizers as optimizer_module
+from fusednn.activations import Activation
+from fusednn.callbacks import Callback
+from fusednn.device import check_device
+from fusednn.sklearn import lbfgs, optimizer
+from fusednn.sklearn.architecture import Architecture, Weights, activation_of, forward
+from fusednn.sklearn.compat import (
+    CallbackSupport,
+    Interval,
+    Observers,
+    Options,
+    StrOptions,
+    Tagged,
+    check_sample_weight,
+    validate_data,
+    with_callbacks,
+)
+from fusednn.sklearn.engine import Engine, Samples, Settings
+from fusednn.sklearn.objectives import Objective
+from fusednn.sklearn.optimizer import Optimizer
+from fusednn.sklearn.stochastic import StochasticFit, Validation
+from fusednn.sklearn.threads import thread_limit
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_ACTIVATIONS = {"identity", "logistic"} | {
+    name for name in activations.names() if not Activation(name).rowwise
+}
+
+
+class BaseMLP(CallbackSupport, Tagged):
+    """A multi-layer perceptron behind scikit-learn's interface."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(_ACTIVATIONS), Activation, list, tuple],
+        "solver": [
+            StrOptions({"lbfgs", *optimizer.names()}),
+            optimizer_module.Optimizer,
+        ],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+        "batch_norm": ["boolean"],
+        "l1": [Interval(Real, 0, None, closed="left")],
+        "clipnorm": [Interval(Real, 0, None, closed="neither"), None],
+        "optimizer_params": [dict, None],
+        "initializer": [str, initializers.Initializer],
+        "schedule": [callable, None],
+        "callbacks": [Callback, list, tuple, None],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "float64", "bfloat16"})],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+    _classifies: ClassVar[bool]
+
+    # ---- what the two kinds differ in ----------------------------------------------------------
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        """Return X and y checked, y as a matrix of one column per output."""
+        raise NotImplementedError
+
+    def _validate_others(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return validation data checked, y as a matrix of one column per output."""
+        raise NotImplementedError
+
+    def _objective(self, n_outputs: int) -> Objective:
+        raise NotImplementedError
+
+    def _score_outputs(
+        self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> float:
+        """Return accuracy or R² of the last layer's values, before its activation."""
+        raise NotImplementedError
+
+    # ---- parameters ----------------------------------------------------------------------------
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if any(size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _rules(self, hidden: int) -> tuple[Activation, ...]:
+        given = self.activation
+        if not isinstance(given, (list, tuple)):
+            return (activation_of(given),) * hidden
+        if len(given) != hidden:
+            raise ValueError(
+                f"activation must be one for all hidden layers or a list of {hidden}, got "
+                f"{len(given)} entries"
+            )
+        rules = tuple(activation_of(each) for each in given)
+        if any(rule.rowwise for rule in rules):
+            raise ValueError(f"activation={given!r}: softmax is not for hidden layers")
+        return rules
+
+    def _dropout_rates(self, hidden: int) -> tuple[float, ...]:
+        given = self.dropout
+        rates = list(given) if isinstance(given, (list, tuple)) else [given] * hidden
+        if len(rates) != hidden or not all(0 <= rate < 1 for rate in rates):
+            raise ValueError(
+                f"dropout must be a rate in [0, 1) or a list of {hidden}, got {given!r}"
+            )
+        return tuple(float(rate) for rate in rates)
+
+    def _check_combinations(self) -> None:
+        if self.solver == "lbfgs":
+            for name, off in (("dropout", 0), ("batch_norm", False), ("schedule", None)):
+                value = getattr(self, name)
+                if value is not off and value != off:
+                    raise ValueError(
+                        f"{name}={value!r} needs a solver that works batch by batch, "
+                        "got solver='lbfgs'"
+                    )
+        elif isinstance(self.solver, optimizer_module.Optimizer) and self.optimizer_params:
+            raise ValueError("optimizer_params is for a solver given by name")
+
+    def _new_optimizer(self) -> Optimizer:
+        spec = optimizer.spec_of(self)
+        if self.clipnorm is not None:
+            spec["global_clip_norm"] = float(self.clipnorm)
+        plain = self.solver == "adam"  # whose learning rate stays, as in scikit-learn
+        learning_rate = "constant" if plain else self.learning_rate
+        return Optimizer(spec, learning_rate, self.power_t, self.schedule)
+
+    # ---- fit -----------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Any:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (samples, features)
+            float32 and float64 stay as they are, all else becomes float64.
+        y : array of shape (samples,) or (samples, outputs)
+            Classes or values.
+        sample_weight : array of shape (samples,), optional
+        validation_data : tuple, optional
+            (X, y) or (X, y, sample_weight). Scored after each epoch; with ``early_stopping=True``
+            it takes the place of a part of the training data.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        self._check_combinations()
+        return self._fit(X, y, sample_weight, False, validation_data, self.max_iter)
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        incremental: bool,
+        validation_data: Any,
+        epochs: int,
+    ) -> Any:
+        hidden = self._hidden_sizes()
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        given = {"X": X, "y": y, "metadata": None}
+        X, y = self._validate_input(X, y, incremental, reset=first)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X)
+            given["metadata"] = {"sample_weight": sample_weight}
+        sample_weight = self._weigh(y, sample_weight)
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        self.n_outputs_ = y.shape[1]
+        objective = self._objective(self.n_outputs_)
+        self._random_state = check_random_state(self.random_state)
+        dtype = np.dtype(X.dtype if self.precision == "auto" else self._numbers())
+        if first:
+            self._initialize([X.shape[1], *hidden, self.n_outputs_], objective, dtype)
+
+        engine = self._prepare_engine(objective, dtype)
+        if self.solver == "lbfgs":
+            lbfgs.fit(self, engine, _samples(X, y, sample_weight, objective, engine))
+        else:
+            self._fit_stochastic(
+                (X, y, sample_weight), engine, incremental, validation_data, epochs, given
+            )
+        self._keep(engine, dtype)
+        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        return self
+
+    def _weigh(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """Return the weights that count: those given, and more where the kind has more."""
+        return sample_weight
+
+    def _numbers(self) -> str:
+        return "float64" if self.precision == "float64" else "float32"
+
+    def _initialize(self, sizes: list[int], objective: Objective, dtype: np.dtype) -> None:
+        """Set all fitted attributes to what they are before the first epoch."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = objective.out_activation
+        rules = self._rules(len(sizes) - 2)
+        self.coefs_, self.intercepts_, self.batch_norms_ = [], [], []
+        for place, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            rule = rules[min(place, len(rules) - 1)] if rules else activation_of("identity")
+            coef, intercept = self._initial(fan_in, fan_out, rule)
+            self.coefs_.append(coef.astype(dtype, copy=False))
+            self.intercepts_.append(intercept.astype(dtype, copy=False))
+            if self.batch_norm and place < len(sizes) - 2:
+                values = (1, 0, 0, 1)  # gamma, beta, moving mean, moving variance
+                self.batch_norms_.append([np.full(fan_out, value, dtype) for value in values])
+        if self.solver == "lbfgs":
+            return
+        # Of the dropout masks. Without dropout nothing is drawn that scikit-learn does not draw.
+        drops = any(self._dropout_rates(len(rules)))
+        self._seed = int(self._random_state.randint(2**31 - 1)) if drops else 0
+        self.loss_curve_: list[float] = []
+        self.history_: dict[str, list[float]] = {}
+        self._no_improvement_count = 0
+        self.best_loss_ = None if self.early_stopping else np.inf
+        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.validation_loss_curve_: list[float] | None = None
+
+    def _initial(
+        self, fan_in: int, fan_out: int, rule: Activation
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first kernel and bias of a layer."""
+        random = self._random_state
+        if self.initializer != "auto":
+            rng = np.random.default_rng(random.randint(2**31 - 1))
+            return initializers.get(self.initializer)((fan_in, fan_out), rng), np.zeros(fan_out)
+        # Glorot's law as scikit-learn has it, with the same numbers for the same seed.
+        factor = 2.0 if rule.name == "sigmoid" else 6.0
+        bound = np.sqrt(factor / (fan_in + fan_out))
+        coef = random.uniform(-bound, bound, (fan_in, fan_out))
+        return coef, random.uniform(-bound, bound, fan_out)
+
+    def _prepare_engine(self, objective: Objective, dtype: np.dtype) -> Engine:
+        """Return a network with the present weights: the one of the last call, if it fits."""
+        sizes = (len(self.coefs_[0]), *(len(intercept) for intercept in self.intercepts_))
+        hidden = len(sizes) - 2
+        architecture = Architecture(
+            sizes, self._rules(hidden), self._dropout_rates(hidden), bool(self._norms())
+        )
+        # L-BFGS compares values that differ little; in float32 it would soon see only rounding.
+        numbers = "float64" if self.solver == "lbfgs" else dtype.name
+        precision = "bfloat16" if self.precision == "bfloat16" else numbers
+        self.device_ = check_device(self.device)
+        settings = Settings(
+            architecture,
+            objective,
+            numbers,
+            precision,
+            self.device_,
+            self.n_threads or thread_limit(),
+            getattr(self, "_seed", 0),
+        )
+        engine = getattr(self, "_engine", None)
+        if engine is None or engine.settings != settings:
+            engine = self._engine = Engine(settings)
+        engine.load(Weights(self.coefs_, self.intercepts_, self._norms()))
+        return engine
+
+    def _norms(self) -> list[list[np.ndarray]]:
+        return getattr(self, "batch_norms_", [])
+
+    def _keep(self, engine: Engine, dtype: np.dtype) -> None:
+        """Show the network's memory as the fitted weights."""
+        weights = engine.weights
+        self.coefs_ = [array.astype(dtype, copy=False) for array in weights.coefs]
+        self.intercepts_ = [array.astype(dtype, copy=False) for array in weights.intercepts]
+        self.batch_norms_ = [list(norm) for norm in weights.norms]
+
+    def _fit_stochastic(
+        self,
+        data: tuple[Any, np.ndarray, np.ndarray | None],
+        engine: Engine,
+        incremental: bool,
+        validation_data: Any,
+        epochs: int,
+        given: dict[str, Any],
+    ) -> None:
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = self._new_optimizer()
+        # Whoever set the fitted attributes by hand may not know these.
+        for name, start in (("history_", {}), ("validation_loss_curve_", None)):
+            if not hasattr(self, name):
+                setattr(self, name, start)
+        objective = engine.settings.objective
+        observers = Observers(self, epochs, given)
+        others = None
+        if validation_data is not None:
+            others = self._check_validation(validation_data)
+        elif self.early_stopping:
+            data, others = self._split(*data)
+        train = _samples(*data, objective, engine)
+        validation = None
+        if others is not None:
+            samples = _samples(*others, objective, engine)
+            y_others, weight = others[1], samples.weight
+            validation = Validation(
+                samples, lambda outputs: self._score_outputs(outputs, y_others, weight)
+            )
+        fit = StochasticFit(self, engine, self._optimizer, train, validation, observers)
+        fit.run(epochs, self._random_state, limited=not incremental)
+
+    def _split(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> tuple:
+        """Return what is trained on, and the part that early stopping is decided by."""
+        arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
+        parts = train_test_split(
+            *arrays,
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=y if self._classifies and y.shape[1] == 1 else None,
+        )
+        if sample_weight is None:
+            parts += [None, None]
+        if parts[1].shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        return (parts[0], parts[2], parts[4]), (parts[1], parts[3], parts[5])
+
+    def _check_validation(self, given: Any) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise ValueError(
+                "validation_data must be (X, y) or (X, y, sample_weight), got "
+                f"{type(given).__name__}"
+            )
+        X, y = self._validate_others(given[0], given[1])
+        weight = check_sample_weight(given[2], X) if len(given) == 3 else None
+        return X, y, weight
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Return what an estimator needs to predict as this one would now."""
+        engine = self._engine.weights
+        kept = {
+            "coefs_": [array.copy() for array in engine.coefs],
+            "intercepts_": [array.copy() for array in engine.intercepts],
+            "batch_norms_": [[array.copy() for array in norm] for norm in engine.norms],
+        }
+        names = ("out_activation_", "n_outputs_", "n_layers_", "classes_", "_label_binarizer")
+        kept.update({name: getattr(self, name) for name in names if hasattr(self, name)})
+        return kept
+
+    def _note_epoch(self, logs: Mapping[str, float]) -> None:
+        """Keep what an epoch has brought, beside scikit-learn's own attributes."""
+        for name, value in logs.items():
+            self.history_.setdefault(name, []).append(value)
+        if "val_loss" in logs:
+            if self.validation_loss_curve_ is None:
+                self.validation_loss_curve_ = []
+            self.validation_loss_curve_.append(logs["val_loss"])
+            scores = getattr(self, "validation_scores_", None) or []
+            self.validation_scores_ = [*scores, logs["val_score"]]
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
+            )
+        return True
+
+    # ---- afterwards ----------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy: without it Python gives away the dictionary that the estimator lives in.
+        state = dict(super().__getstate__())
+        state.pop("_engine", None)  # is made again from the weights
+        return state
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Return the outputs for data that have not been checked."""
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        if not self._plainly_good(X):
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        coefs = [np.asarray(coef) for coef in self.coefs_]
+        dtype = coefs[0].dtype
+        intercepts = [np.asarray(intercept, dtype) for intercept in self.intercepts_]
+        weights = Weights(coefs, intercepts, self._norms())
+        precision = "bfloat16" if self.precision == "bfloat16" else None
+        rules = self._rules(len(coefs) - 1)
+        return forward(X, weights, rules, self.out_activation_, precision)
+
+    def _plainly_good(self, X: Any) -> bool:
+        """Whether X is an array that the whole examination would find nothing wrong with.
+
+        It takes longer than a prediction for a few rows; so what is most common is seen at once.
+        """
+        return (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype in _DTYPES
+            and X.shape[0] > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+            and math.isfinite(X.sum())
+        )
+
+
+def _samples(
+    X: Any, y: np.ndarray, weight: np.ndarray | None, objective: Objective, engine: Engine
+) -> Samples:
+    """Return data as the engine takes them: C-contiguous, in its precision."""
+    dtype = np.dtype(engine.settings.dtype)
+    if isinstance(X, np.ndarray):
+        X = np.ascontiguousarray(X, dtype=dtype)
+    else:
+        X = X.tocsr().astype(dtype, copy=False)
+    targets = objective.targets(y, dtype)
+    if weight is not None:
+        weight = np.ascontiguousarray(weight, dtype=dtype)
+    return Samples(X, targets, weight, objective.constant(targets))

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Search over hyper-parameters, with many networks in training at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.model_selection import GridSearchCV, ParameterGrid, ParameterSampler
+
+from fusednn import _core
+from fusednn.errors import check_integer, unknown_choice
+from fusednn.sklearn.threads import one_thread_per_model
+
+_SEARCHES = ("grid", "random", "halving")
+
+
+class FusedSearchCV(GridSearchCV):
+    """Grid, random and successive-halving search, one task per model over the threads.
+
+    Parameters, attributes and methods are those of scikit-learn's `GridSearchCV`; so are the
+    results, split by split. Models are trained in threads of this process: no process is started,
+    nothing is copied to one, and each model runs native code on a thread of its own.
+
+    Parameters
+    ----------
+    estimator : estimator
+        `MLPClassifier`, `MLPRegressor`, or a pipeline or the like around them. Others work, too,
+        as fast as their own code lets several threads run.
+    param_grid : dict or list of dict
+        Values to try; for "random" and "halving" also distributions with ``rvs``.
+    search : {"grid", "random", "halving"}
+        "halving" gives all candidates few epochs, the better ones more, and the last of them all.
+    n_iter : int, optional
+        Candidates that are drawn. "random" draws 10 by default, "halving" tries the whole grid.
+    factor : int
+        "halving" keeps one in so many candidates, and gives them that many times the epochs.
+    resource : str
+        The parameter that "halving" raises up to its present value, for instance
+        ``"mlpclassifier__max_iter"`` in a pipeline.
+    random_state : int, RandomState or None
+        Of the candidates that are drawn.
+    scoring, refit, cv, verbose, error_score, return_train_score
+        As in `GridSearchCV`.
+    n_jobs : int, optional
+        Models at once, by default as many as there are threads.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fusednn.sklearn import FusedSearchCV, MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> grid = {"hidden_layer_sizes": [(8,), (16,)], "alpha": [1e-4, 1e-2]}
+    >>> model = MLPClassifier(learning_rate_init=0.01, max_iter=200, tol=1e-2, random_state=0)
+    >>> search = FusedSearchCV(model, grid, cv=3).fit(X, y)
+    >>> len(search.cv_results_["params"])
+    4
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        search: str = "grid",
+        n_iter: int | None = None,
+        factor: int = 3,
+        resource: str = "max_iter",
+        random_state: Any = None,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.search = search
+        self.n_iter = n_iter
+        self.factor = factor
+        self.resource = resource
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> FusedSearchCV:
+        """Try all candidates on all splits and fit the best one to all data.
+
+        Parameters
+        ----------
+        X, y
+            As for the estimator.
+        **params
+            For the fit of the estimator, for instance `sample_weight`.
+
+        Returns
+        -------
+        self
+        """
+        if self.search not in _SEARCHES:
+            raise unknown_choice("search", self.search, _SEARCHES)
+        if self.n_iter is not None:
+            check_integer("n_iter", self.n_iter, 1)
+        check_integer("factor", self.factor, 2)
+        jobs = self.n_jobs if self.n_jobs is not None else _core.num_threads()
+        with joblib.parallel_config("threading", n_jobs=jobs), one_thread_per_model():
+            super().fit(X, y, **params)
+        return self
+
+    def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
+        candidates = self._candidates()
+        if self.search != "halving":
+            evaluate_candidates(candidates)
+            return
+        last = check_integer(self.resource, self.estimator.get_params()[self.resource], 1)
+        rounds = int(math.log(len(candidates), self.factor))
+        for place in range(rounds + 1):
+            amount = max(1, last // self.factor ** (rounds - place))
+            asked = [{**each, self.resource: amount} for each in candidates]
+            notes = {"iter": [place] * len(asked), "n_resources": [amount] * len(asked)}
+            results = evaluate_candidates(asked, more_results=notes)
+            keep = math.ceil(len(candidates) / self.factor)
+            best = np.argsort(self._scores(results)[-len(asked) :], kind="stable")[::-1][:keep]
+            candidates = [candidates[i] for i in best]
+
+    def _candidates(self) -> list[Mapping[str, Any]]:
+        drawn = self.n_iter
+        if self.search == "random" and drawn is None:
+            drawn = 10
+        if drawn is None or self.search == "grid":
+            return list(ParameterGrid(self.param_grid))
+        return list(ParameterSampler(self.param_grid, drawn, random_state=self.random_state))
+
+    def _scores(self, results: Mapping[str, Any]) -> np.ndarray:
+        """Return what "halving" compares, with failures behind everything."""
+        metric = self.refit if isinstance(self.refit, str) else "score"
+        return np.nan_to_num(np.asarray(results[f"mean_test_{metric}"]), nan=-np.inf)
+
+    @staticmethod
+    def _select_best_index(refit: Any, refit_metric: str, results: Mapping[str, Any]) -> int:
+        """Return the best candidate; after halving, the best of the last round."""
+        if callable(refit) or "iter" not in results:
+            return GridSearchCV._select_best_index(refit, refit_metric, results)
+        scores = np.nan_to_num(np.asarray(results[f"mean_test_{refit_metric}"]), nan=-np.inf)
+        rounds: Sequence[int] = results["iter"]
+        return int(np.where(np.asarray(rounds) == max(rounds), scores, -np.inf).argmax())
