@@ -6,9 +6,10 @@ if(CMAKE_CXX_COMPILER_FRONTEND_VARIANT STREQUAL "MSVC")
   target_compile_options(fnn_warnings INTERFACE /W4)  # to clang-cl, -Wall means every warning there is
 else()
   # A member left out of a braced list is zero: that is how optional entries are left out here.
-  target_compile_options(fnn_warnings INTERFACE -Wall -Wextra -Wshadow
-                         -Wno-missing-field-initializers)
+  # nvcc has warnings of its own, and the code that it makes for the host is not for us to mend.
+  target_compile_options(fnn_warnings INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow>"
+                         $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>)
 endif()
 if(FUSEDNN_WERROR)
-  target_compile_options(fnn_warnings INTERFACE -Werror)
+  target_compile_options(fnn_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()

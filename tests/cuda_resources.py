@@ -19,23 +19,26 @@ from pathlib import Path
 
 BUDGET = Path(__file__).with_suffix(".json")
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(sm_\d+)a?'")
+FILE = re.compile(r"_GLOBAL__N__[0-9a-f]+_\d+_(\w+?)_cu_")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores")
 USED = re.compile(r"Used (\d+) registers")
 Usage = dict[str, dict[str, dict[str, int]]]  # architecture, kernel, number
 
 
 def demangled(names: list[str]) -> list[str]:
-    """Return `namespace::kernel` without template arguments and parameters."""
+    """Return file and name of each kernel, without template arguments and parameters."""
     run = subprocess.run(["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True)
     if run.returncode != 0 or not names:
         raise SystemExit("c++filt: " + run.stderr)
     result = []
-    for line in run.stdout.splitlines():
+    for mangled, line in zip(names, run.stdout.splitlines(), strict=True):
         name, depth = "", 0
         for character in line.replace("(anonymous namespace)::", ""):
             depth += (character == "<") - (character == ">")
             name += character if depth == 0 and character != ">" else ""
-        result.append(name.split("(")[0].split()[-1].removeprefix("fusednn::cuda::"))
+        kernel = name.split("(")[0].split()[-1].split("::")[-1]
+        file = FILE.search(mangled)
+        result.append(f"{file[1]}.cu {kernel}" if file else kernel)
     return result
 
 
@@ -70,7 +73,9 @@ def compare(usage: Usage, budget: Usage) -> list[str]:
                 continue
             for key, value in numbers.items():
                 if value > allowed[key]:
-                    complaints.append(f"{architecture} {name}: {value} {key}, at most {allowed[key]}")
+                    complaints.append(
+                        f"{architecture} {name}: {value} {key}, at most {allowed[key]}"
+                    )
     missing = sorted(set(budget) - set(usage))
     return complaints + [f"{architecture}: not in the log" for architecture in missing]
 

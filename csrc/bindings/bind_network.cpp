@@ -452,12 +452,16 @@ void bind_network(py::module_& m) {
   network.def_property(
       "optimizer_steps", [](const Self& self) { return self.optimizer("optimizer_steps").steps(); },
       &set_optimizer_steps);
+  network.def_property_readonly(
+      "collected", [](const Self& self) { return self.network.collected(); },
+      "Steps since the last update, where several make one.");
   network.def_property(
       "optimizer_memory",
       [](const Self& self) { return self.optimizer("optimizer_memory").memory(); },
       &set_optimizer_memory);
-  network.def("running", &running,
-              "How each kind of step runs: as a team or alone, and what both took when last tried.");
+  network.def(
+      "running", &running,
+      "How each kind of step runs: as a team or alone, and what both took when last tried.");
   network.def_property_readonly(
       "last_norm", [](const Self& self) { return self.optimizer("last_norm").last_norm(); });
   network.def_property(

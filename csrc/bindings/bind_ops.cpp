@@ -247,17 +247,31 @@ py::tuple dense_backward(const py::object& dy, const py::object& x, const py::ob
   return py::make_tuple(dx.object, dw.object, db.object);
 }
 
+Noise noise_named(const std::string& name) {
+  constexpr const char* names[] = {"mask", "alpha", "alpha_gradient", "factor", "term"};
+  for (int i = 0; i < 5; ++i) {
+    if (name == names[i]) return static_cast<Noise>(i);
+  }
+  throw std::invalid_argument("noise='" + name +
+                              "' is unknown; known: mask, alpha, alpha_gradient, factor, term");
+}
+
 py::object dropout(const py::object& x, double rate, uint64_t seed, uint64_t step, uint32_t stream,
-                   const py::object& out) {
+                   const py::object& out, const std::string& noise, double deviation) {
   if (!(rate >= 0 && rate < 1)) {
     throw std::invalid_argument("rate=" + std::to_string(rate) + " must lie in [0, 1)");
+  }
+  if (!(deviation >= 0)) {
+    throw std::invalid_argument("deviation=" + std::to_string(deviation) + " must not be negative");
   }
   const auto [input, result] = elementwise(x, out);
   Dropout op;
   op.x = input.data;
   op.y = result.view.data;
   op.n = input.size();
+  op.noise = noise_named(noise);
   op.rate = rate;
+  op.deviation = deviation;
   op.seed = seed;
   op.stream = stream;
   op.step = &step;
@@ -283,7 +297,8 @@ void bind_ops(py::module_& m) {
   m.def("dense_backward", &dense_backward, "dy"_a, "x"_a, "w"_a, "saved"_a, "activation"_a,
         "hyper"_a, "precision"_a = py::none(), "(dx, dw, db).");
   m.def("dropout", &dropout, "x"_a, "rate"_a, "seed"_a, "step"_a = 0, "stream"_a = 0,
-        "out"_a = py::none());
+        "out"_a = py::none(), "noise"_a = "mask", "deviation"_a = 0.0,
+        "Noise by the name of what becomes of an element, as in engine/backend.h.");
 }
 
 }  // namespace fusednn::bindings

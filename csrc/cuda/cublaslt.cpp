@@ -36,7 +36,8 @@ struct Plan {
   lt::Layout a = nullptr, b = nullptr, d = nullptr;
   lt::Algorithm algorithm = {};
   size_t workspace = 0;
-  bool usable = false;  // false: the library has no way to do it, which is worth remembering as well
+  bool usable =
+      false;  // false: the library has no way to do it, which is worth remembering as well
 };
 
 // A pointer's true alignment, as far as the library cares.
@@ -94,8 +95,8 @@ class Library {
     const bool wide = product.type == lt::kFloat64;
     const void* alpha = wide ? static_cast<const void*>(&one) : &one_float;
     const void* beta = wide ? static_cast<const void*>(&kept) : &kept_float;
-    need(api_.Matmul(handle_, plan.desc, alpha, product.a.data, plan.a, product.b.data, plan.b, beta,
-                     product.d.data, plan.d, product.d.data, plan.d, &plan.algorithm,
+    need(api_.Matmul(handle_, plan.desc, alpha, product.a.data, plan.a, product.b.data, plan.b,
+                     beta, product.d.data, plan.d, product.d.data, plan.d, &plan.algorithm,
                      context.workspace, plan.workspace, context.stream),
          "cublasLtMatmul");
   }
@@ -105,7 +106,8 @@ class Library {
                          uint32_t, uint32_t>;
 
   static Key key_of(const Product& p) {
-    const int flags = p.transpose_a + 2 * p.transpose_b + 4 * p.accumulate + 8 * (p.bias != nullptr);
+    const int flags =
+        p.transpose_a + 2 * p.transpose_b + 4 * p.accumulate + 8 * (p.bias != nullptr);
     return {p.type,
             p.m,
             p.n,
@@ -206,9 +208,8 @@ class Library {
     prefer(lt::kMinAlignmentD, alignment_of(p.d.data));
     lt::HeuristicResult result = {};
     int n = 0;
-    const lt::Status status =
-        api_.MatmulAlgoGetHeuristic(handle_, plan.desc, plan.a, plan.b, plan.d, plan.d, preference,
-                                    1, &result, &n);
+    const lt::Status status = api_.MatmulAlgoGetHeuristic(
+        handle_, plan.desc, plan.a, plan.b, plan.d, plan.d, preference, 1, &result, &n);
     (void)api_.MatmulPreferenceDestroy(preference);
     plan.usable = status == lt::kSuccess && n > 0 && result.state == lt::kSuccess;
     plan.algorithm = result.algorithm;
@@ -231,9 +232,7 @@ Library& library() {
 
 std::atomic<bool> is_allowed{true};
 
-lt::DataType type_of(DType dtype) {
-  return dtype == DType::float32 ? lt::kFloat32 : lt::kFloat64;
-}
+lt::DataType type_of(DType dtype) { return dtype == DType::float32 ? lt::kFloat32 : lt::kFloat64; }
 
 template <class Op>
 bool worth(const Op& op) {
@@ -292,7 +291,8 @@ bool takes(const Op& op) {
 // The derivative runs behind the product, over memory without gaps, and cannot tell what it adds to.
 bool takes(const DenseBackwardInput& op) {
   const bool plain = op.activation.rule == 0;
-  return worth(op) && (plain || (!op.accumulate && op.dx.stride == op.in && op.saved.stride == op.in));
+  return worth(op) &&
+         (plain || (!op.accumulate && op.dx.stride == op.in && op.saved.stride == op.in));
 }
 bool takes(const DenseForward& op) {
   const bool dense = op.y.stride == op.out && (op.z.data == nullptr || op.z.stride == op.out);

@@ -42,8 +42,9 @@ std::string problem() {
   const cudaError_t counted = cudaGetDeviceCount(&count);
   (void)cudaGetLastError();
   if (counted == cudaErrorInsufficientDriver) {
-    return "the NVIDIA driver knows CUDA " + version(driver) + ", and this build of fusednn needs " +
-           version(runtime / 1000 * 1000) + ": install a newer driver";
+    return "the NVIDIA driver knows CUDA " + version(driver) +
+           ", and this build of fusednn needs " + version(runtime / 1000 * 1000) +
+           ": install a newer driver";
   }
   if (counted == cudaErrorNoDevice || (counted == cudaSuccess && count == 0)) {
     return "the NVIDIA driver is there, but it shows no device" + visible_devices();

@@ -372,9 +372,9 @@ struct Constrain {
 // Every operation. A backend implements each for every dtype, or refuses it by name.
 using Operations =
     TypeList<DenseForward, DenseBackwardInput, DenseBackwardWeights, Elementary, ActivationForward,
-             ActivationBackward, SoftmaxForward, SoftmaxBackward, Loss, Accuracy, Sum, Tally, Dropout,
-             BatchNormForward, BatchNormBackward, LayerNormForward, LayerNormBackward, CopyRows,
-             GatherRows, Fill, ClipCoefficient, Penalty, OptimizerStep, Constrain>;
+             ActivationBackward, SoftmaxForward, SoftmaxBackward, Loss, Accuracy, Sum, Tally,
+             Dropout, BatchNormForward, BatchNormBackward, LayerNormForward, LayerNormBackward,
+             CopyRows, GatherRows, Fill, ClipCoefficient, Penalty, OptimizerStep, Constrain>;
 
 template <class T, class List>
 struct PlaceIn;

@@ -128,7 +128,8 @@ class Lister {
   void list(Fill& op) { out(op.dst, op.n); }
   void list(ClipCoefficient& op) {
     tables(op);
-    add(op.coefficients, (op.global ? 1 : static_cast<size_t>(op.n_tensors)) * sizeof(double), true);
+    add(op.coefficients, (op.global ? 1 : static_cast<size_t>(op.n_tensors)) * sizeof(double),
+        true);
     add(op.norm, sizeof(double), true);
   }
   void list(Penalty& op) {
@@ -150,9 +151,7 @@ class Lister {
     if (pointer == nullptr) return;
     all.push_back({&pointer, bytes, written});
   }
-  void in(const void*& pointer, Index n) {
-    add(pointer, static_cast<size_t>(n) * element_, false);
-  }
+  void in(const void*& pointer, Index n) { add(pointer, static_cast<size_t>(n) * element_, false); }
   void out(void*& pointer, Index n) { add(pointer, static_cast<size_t>(n) * element_, true); }
   size_t matrix_bytes(Index stride, Index rows, Index cols) const {
     return rows > 0 ? static_cast<size_t>((rows - 1) * stride + cols) * element_ : 0;

@@ -14,7 +14,8 @@ Arena::Arena(const Backend& backend, size_t bytes)
 char* Window::show() {
   if (backend_.host_memory || arena_.data() == nullptr) return arena_.data();
   if (!shown_) {
-    copy_.resize(std::max<size_t>(arena_.size(), 1));  // arrays point into it: the size never changes
+    copy_.resize(
+        std::max<size_t>(arena_.size(), 1));  // arrays point into it: the size never changes
     backend_.download(copy_.data(), arena_.data(), arena_.size());
     shown_ = true;
   }

@@ -57,7 +57,8 @@ class Mirror {
   void publish_changes() {
     if (backend_->host_memory) return;
     const size_t bytes = host.size() * sizeof(T);
-    if (published_.size() == bytes && std::memcmp(published_.data(), host.data(), bytes) == 0) return;
+    if (published_.size() == bytes && std::memcmp(published_.data(), host.data(), bytes) == 0)
+      return;
     publish();
     published_.resize(bytes);
     std::memcpy(published_.data(), host.data(), bytes);
@@ -94,8 +95,7 @@ class Window {
 class Recording {
  public:
   Recording() = default;
-  explicit Recording(const Backend& backend)
-      : backend_(&backend), number_(backend.remember()) {}
+  explicit Recording(const Backend& backend) : backend_(&backend), number_(backend.remember()) {}
   Recording(Recording&& other) noexcept
       : backend_(other.backend_), number_(std::exchange(other.number_, 0)) {}
   Recording& operator=(Recording&& other) noexcept {

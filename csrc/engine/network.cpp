@@ -166,8 +166,8 @@ void Network::assemble(Program& program) {
   gather(plan.sample_weight, element);
 
   if (optimizer_ && (trains(program.mode) || program.mode == Mode::evaluate)) {
-    for (const Command& command :
-         optimizer_->penalty(static_cast<double>(plan.rows), totals_.device() + totals_.host.size() - 1)) {
+    for (const Command& command : optimizer_->penalty(static_cast<double>(plan.rows),
+                                                      totals_.device() + totals_.host.size() - 1)) {
       commands.push_back(command);
     }
   }
@@ -193,11 +193,21 @@ void Network::append_collection(Program& program) {
   const Index n = graph_.parameter_elements;
   if (program.mode == Mode::collect) {
     const ConstMatrix gradients(gradients_.data(), n);
-    program.commands.emplace_back(CopyRows{gradients, {collected_.data(), n}, 1, n, true}, dtype());
+    program.commands.emplace_back(
+        CopyRows{
+            gradients, {collected_.data(), n},
+             1, n, true
+    },
+        dtype());
     return;
   }
   const ConstMatrix collected(collected_.data(), n);
-  program.commands.emplace_back(CopyRows{collected, {gradients_.data(), n}, 1, n, true}, dtype());
+  program.commands.emplace_back(
+      CopyRows{
+          collected, {gradients_.data(), n},
+           1, n, true
+  },
+      dtype());
   program.commands.emplace_back(Fill{collected_.data(), n, 0}, dtype());
 }
 
@@ -210,7 +220,8 @@ Network::Mode Network::mode_of_step(Mode mode) const {
 // the old weights any more: a plan computes the gradients of its parameters last.
 void Network::append_updates(Program& program) {
   std::vector<Command>& commands = program.commands;
-  std::vector<UpdateTensor> waiting = optimizer_->tensors(graph_, parameters_.data(), gradients_.data());
+  std::vector<UpdateTensor> waiting =
+      optimizer_->tensors(graph_, parameters_.data(), gradients_.data());
   std::vector<UpdateTensor>& tensors = program.tensors;
   tensors.reserve(waiting.size());  // commands point into it
   const auto take = [&](const void* gradient) {

@@ -34,11 +34,11 @@ struct TallyReport {
 struct EpochReport {
   Index rows = 0;  // seen so far
   Index steps = 0;
-  std::vector<double> losses;   // sums over the rows, one per loss
-  std::vector<double> metrics;  // likewise; 0 for what is tallied
+  std::vector<double> losses;        // sums over the rows, one per loss
+  std::vector<double> metrics;       // likewise; 0 for what is tallied
   std::vector<TallyReport> tallies;  // one per metric
-  double penalty = 0;           // what regularisation adds to a step's loss, times its rows, summed
-  bool stopped = false;         // the watcher asked to stop
+  double penalty = 0;    // what regularisation adds to a step's loss, times its rows, summed
+  bool stopped = false;  // the watcher asked to stop
 };
 
 // Called between steps, and within those that take longer than 50 ms, at most every `interval` seconds.
@@ -99,6 +99,7 @@ class Network {
   // Of everything that has run lately, a step in several pieces several times, the latest last.
   std::vector<Running> running() const;
 
+  Index collected() const { return n_collected_; }                 // steps since the last update
   uint64_t training_steps() const { return clock_.host[0].step; }  // drives the random masks
   void set_training_steps(uint64_t steps) { clock_.host[0].step = steps; }
   const std::vector<Feed>& targets() const { return targets_; }  // what set_training asks for
@@ -133,12 +134,12 @@ class Network {
   uint64_t seed_;
   Graph graph_;
   Arena parameters_, gradients_;
-  Arena collected_;      // sum of the gradients of the steps since the last update
+  Arena collected_;        // sum of the gradients of the steps since the last update
   Index n_collected_ = 0;  // how many those are
   Window parameter_window_, gradient_window_;
   Mirror<Clock> clock_;
-  Mirror<double> loss_scales_;  // weight / rows of the batch
-  Mirror<double> totals_;       // of losses, metrics and the penalty; commands add to them
+  Mirror<double> loss_scales_;          // weight / rows of the batch
+  Mirror<double> totals_;               // of losses, metrics and the penalty; commands add to them
   Mirror<double> thresholds_, counts_;  // of metrics that are tallied
   Supply supply_;
   std::shared_ptr<Optimizer> optimizer_;

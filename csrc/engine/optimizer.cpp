@@ -33,7 +33,8 @@ template <class T>
 void need_one_each(const char* name, const std::vector<T>& list, const Graph& graph) {
   if (list.empty() || list.size() == graph.parameters.size()) return;
   throw std::invalid_argument(std::string("optimizer: ") + name + " has " +
-                              std::to_string(list.size()) + " entries, expected one for each of the " +
+                              std::to_string(list.size()) +
+                              " entries, expected one for each of the " +
                               std::to_string(graph.parameters.size()) + " parameters");
 }
 
@@ -141,8 +142,7 @@ Optimizer::Optimizer(const OptimizerSpec& spec, const Graph& graph, const Backen
     states_.emplace_back(backend, bytes);
     state_windows_.emplace_back(backend, states_.back());
     const double value = info_->initial_state(hyper_.data(), convention_, static_cast<int>(slot));
-    if (value != 0)
-      fill(states_.back().data(), graph.parameter_elements, value, dtype, backend);
+    if (value != 0) fill(states_.back().data(), graph.parameter_elements, value, dtype, backend);
   }
   if (spec.ema_decay > 0) ema_ = Arena(backend, bytes);
 }
@@ -219,7 +219,8 @@ std::vector<Command> Optimizer::constraints(const Graph& graph, char* parameters
       const Constraint& constraint = spec_.constraints[static_cast<size_t>(place)];
       if (node.frozen || !p.trainable || constraint.bound.empty()) continue;
       Constrain op;
-      op.bound = constraint.bound == "norm" ? Constrain::Bound::norm : Constrain::Bound::not_negative;
+      op.bound =
+          constraint.bound == "norm" ? Constrain::Bound::norm : Constrain::Bound::not_negative;
       op.parameter = parameters + p.offset * static_cast<Index>(size_of(dtype_));
       op.cols = p.shape.size() > 1 ? p.shape.back() : 1;
       op.rows = p.size / op.cols;
@@ -233,7 +234,8 @@ std::vector<Command> Optimizer::constraints(const Graph& graph, char* parameters
 }
 
 bool Optimizer::updates_one_by_one() const {
-  return spec_.accumulation_steps == 1 && !info_->layerwise && spec_.clip_norm == 0 && spec_.global_clip_norm == 0;
+  return spec_.accumulation_steps == 1 && !info_->layerwise && spec_.clip_norm == 0 &&
+         spec_.global_clip_norm == 0;
 }
 
 Command Optimizer::update(const UpdateTensor* tensors, Index n, Index matrix_rows) {

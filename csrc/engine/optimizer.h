@@ -40,9 +40,9 @@ struct OptimizerSpec {
   double clip_value = 0;  // 0: no limit
   double clip_norm = 0;   // per tensor; 0: no limit
   double global_clip_norm = 0;
-  double ema_decay = 0;               // 0: no average is kept
-  Index accumulation_steps = 1;       // an update takes the mean gradient of so many steps
-  std::vector<Treatment> treatments;  // one for each parameter of the graph; none: all alike
+  double ema_decay = 0;                 // 0: no average is kept
+  Index accumulation_steps = 1;         // an update takes the mean gradient of so many steps
+  std::vector<Treatment> treatments;    // one for each parameter of the graph; none: all alike
   std::vector<Constraint> constraints;  // likewise; none: no bounds
 };
 

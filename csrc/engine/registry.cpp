@@ -31,7 +31,8 @@ std::vector<std::string> backend_names() {
 void register_backend(const BackendExport& exported, const std::string& version) {
   if (exported.version != version || exported.fingerprint != fingerprint_of(Operations{})) {
     throw std::runtime_error(
-        "the CUDA backend is of another build of fusednn than the rest of it; install both from one "
+        "the CUDA backend is of another build of fusednn than the rest of it; install both from "
+        "one "
         "wheel");
   }
   cuda = exported.backend;

@@ -77,8 +77,9 @@ lt::Status start(const DescState& desc, const void* alpha, const void* a, const 
                      static_cast<unsigned char*>(workspace)};
   cudaLaunchConfig_t config = {};
   config.stream = stream;
-  return cudaLaunchKernelEx(&config, &multiply<T>, work) == cudaSuccess ? lt::kSuccess
-                                                                        : static_cast<lt::Status>(13);
+  return cudaLaunchKernelEx(&config, &multiply<T>, work) == cudaSuccess
+             ? lt::kSuccess
+             : static_cast<lt::Status>(13);
 }
 
 }  // namespace
@@ -169,9 +170,8 @@ FNN_LT lt::Status cublasLtMatmul(lt::Handle, lt::Desc desc, const void* alpha, c
   const auto& state = *static_cast<DescState*>(desc);
   const auto &a_layout = *static_cast<LayoutState*>(la), &b_layout = *static_cast<LayoutState*>(lb),
              &d_layout = *static_cast<LayoutState*>(ld);
-  return state.compute == lt::kCompute64
-             ? start<double>(state, alpha, a, a_layout, b, b_layout, beta, d, d_layout, workspace,
-                             stream)
-             : start<float>(state, alpha, a, a_layout, b, b_layout, beta, d, d_layout, workspace,
-                            stream);
+  return state.compute == lt::kCompute64 ? start<double>(state, alpha, a, a_layout, b, b_layout,
+                                                         beta, d, d_layout, workspace, stream)
+                                         : start<float>(state, alpha, a, a_layout, b, b_layout,
+                                                        beta, d, d_layout, workspace, stream);
 }

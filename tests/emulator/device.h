@@ -25,22 +25,12 @@ constexpr int warpSize = 32;
 
 // ---- vectors, aligned as on a device -----------------------------------------------------------------
 
-#define FNN_VECTORS(T, name, one, two, four) \
-  struct name##1 {                           \
-    T x;                                     \
-  };                                         \
-  struct alignas(two) name##2 {              \
-    T x, y;                                  \
-  };                                         \
-  struct name##3 {                           \
-    T x, y, z;                               \
-  };                                         \
-  struct alignas(four) name##4 {             \
-    T x, y, z, w;                            \
-  };                                         \
-  inline name##2 make_##name##2(T x, T y) {  \
-    return {x, y};                           \
-  }                                          \
+#define FNN_VECTORS(T, name, one, two, four)                 \
+  struct name##1 { T x; };                                   \
+  struct alignas(two) name##2 { T x, y; };                   \
+  struct name##3 { T x, y, z; };                             \
+  struct alignas(four) name##4 { T x, y, z, w; };            \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; } \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 FNN_VECTORS(unsigned char, uchar, 1, 2, 4)
 FNN_VECTORS(short, short, 2, 4, 8)
@@ -209,7 +199,7 @@ inline float __int_as_float(int x) { return emulator::bits<float>(x); }
 inline float __uint_as_float(unsigned x) { return emulator::bits<float>(x); }
 inline long long __double_as_longlong(double x) { return emulator::bits<long long>(x); }
 inline double __longlong_as_double(long long x) { return emulator::bits<double>(x); }
-#define FNN_EXTREMA(T)                           \
+#define FNN_EXTREMA(T)                             \
   inline T max(T a, T b) { return a > b ? a : b; } \
   inline T min(T a, T b) { return a < b ? a : b; }
 FNN_EXTREMA(int)

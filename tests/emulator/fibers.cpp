@@ -108,8 +108,9 @@ std::string text(const Extent& e) {
 
 class Machine {
  public:
-  Machine() : stacks_(mmap(nullptr, kStackBytes * kMostThreads, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+  Machine()
+      : stacks_(mmap(nullptr, kStackBytes * kMostThreads, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
     if (stacks_ == MAP_FAILED) throw std::bad_alloc();
     const size_t whole = kMostShared + kRedZone;
     shared_ = static_cast<unsigned char*>(std::aligned_alloc(256, (whole + 255) / 256 * 256));
@@ -157,7 +158,7 @@ class Machine {
     std::unique_ptr<Meeting>& found = of_warps_[{linear_thread / 32, mask}];
     if (!found) found = std::make_unique<Meeting>();
     Meeting& meeting = *found;
-    unsigned char(*slots)[16] = meeting.slots[meeting.generation & 1];
+    unsigned char (*slots)[16] = meeting.slots[meeting.generation & 1];
     std::memcpy(slots[lane], mine, bytes);
     meeting.arrived |= 1U << lane;
     if (meeting.arrived == mask) {
@@ -247,11 +248,10 @@ class Machine {
   [[noreturn]] void report_deadlock(unsigned left) const {
     unsigned at_block = 0;
     for (const Fiber& fiber : fibers_) at_block += !fiber.done && fiber.waits_for == &of_block_;
-    throw std::logic_error(
-        "emulator: block " + text(blockIdx) + " of kernel " + kernel_->name + ": " +
-        std::to_string(at_block) + " of " + std::to_string(threads_) +
-        " threads wait at __syncthreads(), " + std::to_string(left - at_block) +
-        " in warp functions, " + std::to_string(threads_ - left) + " have left");
+    throw std::logic_error("emulator: block " + text(blockIdx) + " of kernel " + kernel_->name +
+                           ": " + std::to_string(at_block) + " of " + std::to_string(threads_) +
+                           " threads wait at __syncthreads(), " + std::to_string(left - at_block) +
+                           " in warp functions, " + std::to_string(threads_ - left) + " have left");
   }
 
   static constexpr unsigned char kZone = 0xa5;

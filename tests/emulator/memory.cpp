@@ -40,8 +40,8 @@ struct Heap {
   int open = 0;
 
   Heap() {
-    void* reserved = mmap(nullptr, kReserved, PROT_NONE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* reserved =
+        mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserved == MAP_FAILED) throw std::bad_alloc();
     base = static_cast<char*>(reserved);
     const char* megabytes = std::getenv("FUSEDNN_EMULATOR_MEGABYTES");

@@ -308,11 +308,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   if (state().streams.count(stream) == 0) return report(cudaErrorInvalidResourceHandle);
   if (bytes == 0) return cudaSuccess;
   const bool to_device = on_device(to), from_device = on_device(from);
-  const bool told = kind == cudaMemcpyDefault ||
-                    (to_device == (kind == cudaMemcpyHostToDevice ||
-                                   kind == cudaMemcpyDeviceToDevice) &&
-                     from_device == (kind == cudaMemcpyDeviceToHost ||
-                                     kind == cudaMemcpyDeviceToDevice));
+  const bool told =
+      kind == cudaMemcpyDefault ||
+      (to_device == (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) &&
+       from_device == (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice));
   if (!told || (to_device && !allocated(to, bytes)) || (from_device && !allocated(from, bytes))) {
     return report(cudaErrorInvalidValue);
   }

@@ -633,6 +633,20 @@ void elements(Index n, Index offset) {
       return op;
     });
   }
+  for (const Noise noise : {Noise::alpha, Noise::alpha_gradient, Noise::factor, Noise::term}) {
+    check<T>(name("noise", int(noise)), memory, tolerance<T>(4), [&](FlatMemory<T>& m) {
+      Dropout op;
+      op.x = m.x.data();
+      op.y = m.y.data();
+      op.n = n;
+      op.rate = 0.37;
+      op.noise = noise;
+      op.deviation = 0.3;
+      op.seed = 0x123456789abcdefull;
+      op.step = m.step.data();
+      return op;
+    });
+  }
   check<T>(name("fill"), memory, {0, 0}, [&](FlatMemory<T>& m) {
     Fill op;
     op.dst = m.y.data();

@@ -4,6 +4,7 @@
 #include "rules/dropout.h"
 #include "core/philox.h"
 #include "cpu/kernels/loops.h"
+#include "cpu/kernels/simd_math.h"
 #include "cpu/kernels/table.h"
 
 namespace fusednn::FNN_ISA {

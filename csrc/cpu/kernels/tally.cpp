@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What metrics count over the rows of a batch.
+#include "rules/tally.h"
 #include "cpu/kernels/loops.h"
 #include "cpu/kernels/table.h"
-#include "rules/tally.h"
 
 namespace fusednn::FNN_ISA {
 namespace {

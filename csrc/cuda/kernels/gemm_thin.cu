@@ -93,7 +93,8 @@ __device__ void sum_along_k(const GemmWork<T>& work, const GemmPlace& place, T* 
 }
 
 template <class T, bool kBAlongK>
-__global__ void __launch_bounds__(kThreads) multiply_rows(const GemmWork<T> work) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 1)
+    multiply_rows(const GemmWork<T> work) {
   constexpr int kSlices = kBAlongK ? 1 : kWarps;
   __align__(16) __shared__ T shared[kSlices * kRows * kCols];
   const GemmPlace place = gemm_place(work);

@@ -8,9 +8,9 @@
 // stream of its context with launch(), so that it can be captured.
 //
 // The same sources are compiled as C++ for tests without a GPU (tests/emulator/cuda_runtime.h says what
-// there is). So: no <<<>>>, dynamic shared memory through dynamic_shared(), inline assembly only in
-// small functions with an equivalent beside them, every thread of a block at each __syncthreads() and
-// every lane that a mask names at each warp function.
+// there is). So: kernels start through launch() alone, dynamic shared memory comes from
+// dynamic_shared(), inline assembly stands in small functions with an equivalent beside it, every thread
+// of a block comes to each __syncthreads() and every lane that a mask names to each warp function.
 #pragma once
 
 #include <stddef.h>
