@@ -43,7 +43,7 @@ def make_critic(pixels: int) -> fusednn.Sequential:
     leaky = activations.leaky_relu(negative_slope=0.2)
     return fusednn.Sequential(
         [
-            layers.Dense(512, activation=leaky),
+            layers.Dense(1024, activation=leaky),
             layers.Dropout(0.3),
             layers.Dense(256, activation=leaky),
             layers.Dropout(0.3),
@@ -60,10 +60,11 @@ def train(images: np.ndarray, steps: int) -> tuple[fusednn.Model, list[float], l
     rng = np.random.default_rng(0)
     generator, critic = make_generator(images.shape[1]), make_critic(images.shape[1])
     loss = fusednn.losses.BinaryCrossentropy()
-    critic.compile(optimizers.Adam(2e-4, beta_1=0.5), loss)
+    critic.compile(optimizers.Adam(6e-4, beta_1=0.5), loss)  # a good critic is a good teacher
     critic.trainable = False  # in the chain, which looks at it now
     chain = fusednn.Sequential([generator, critic])
-    chain.compile(optimizers.Adam(2e-4, beta_1=0.5), loss, seed=3)
+    averaging = optimizers.Adam(2e-4, beta_1=0.5, use_ema=True, ema_momentum=0.998)
+    chain.compile(averaging, loss, seed=3)
     critic.trainable = True  # alone it goes on learning
 
     real, fake = np.full(BATCH, 0.9, np.float32), np.zeros(BATCH, np.float32)  # smoothed labels
@@ -83,6 +84,9 @@ def train(images: np.ndarray, steps: int) -> tuple[fusednn.Model, list[float], l
                 f"generator {np.mean(chain_losses[-500:]):.3f}",
                 flush=True,
             )
+    # Drawn from the average over the last steps.
+    averages = chain.get_weights(averaged=True)
+    generator.set_weights(averages[: len(generator.weights)])
     return generator, critic_losses, chain_losses
 
 

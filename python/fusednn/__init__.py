@@ -24,6 +24,7 @@ from typing import Any
 
 from fusednn import activations as activations
 from fusednn import callbacks as callbacks
+from fusednn import constraints as constraints
 from fusednn import initializers as initializers
 from fusednn import layers as layers
 from fusednn import losses as losses
@@ -49,6 +50,7 @@ __all__ = [
     "__version__",
     "activations",
     "callbacks",
+    "constraints",
     "get_num_threads",
     "initializers",
     "layers",
@@ -66,7 +68,7 @@ __all__ = [
 ]
 
 # Imported when somebody asks for them.
-_LATER = ("ops", "optim", "datasets", "importing", "interpreter", "plotting", "torch")
+_LATER = ("ops", "optim", "datasets", "importing", "interpreter", "plotting", "sklearn", "torch")
 
 
 def set_num_threads(n: int) -> None:

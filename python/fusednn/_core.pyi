@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections.abc
 import numpy
 import typing
-__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'num_threads', 'optimizer_step', 'optimizers', 'run_product', 'same_objects', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+import typing_extensions
+__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'run_product', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
 class Gradients:
     """
     The gradients of one step, by address.
@@ -83,7 +84,7 @@ class Network:
     """
     def __init__(self, nodes: list, precision: str = 'float32', device: str = 'cpu', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
-    def compute_gradients(self, inputs: list, targets: list, sample_weight: typing.Any = None, training: bool = True) -> dict:
+    def compute_gradients(self, inputs: list, targets: list, sample_weight: typing.Any = None, training: bool = True, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> dict:
         """
         One batch forward and backward; gradients() shows the result.
         """
@@ -127,9 +128,14 @@ class Network:
         """
         Replaces losses, metrics and optimizer.
         """
-    def train(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> dict:
+    def train(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}) -> dict:
         """
-        One epoch of steps.
+        One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; it keeps the last one.
+        """
+    @property
+    def collected(self) -> int:
+        """
+        Steps since the last update, where several make one.
         """
     @property
     def last_norm(self) -> float:
@@ -225,7 +231,7 @@ def borrow_threads(functions: collections.abc.Sequence[typing.SupportsInt | typi
     """
 def build_info() -> dict:
     """
-    Compiler, instruction sets, devices, and why CUDA is not among them (or '').
+    Compiler, instruction sets, and the devices known so far.
     """
 def clip_coefficient(norm: typing.SupportsFloat | typing.SupportsIndex, max_norm: typing.SupportsFloat | typing.SupportsIndex) -> float:
     """
@@ -243,8 +249,10 @@ def dense_forward(x: typing.Any, w: typing.Any, b: typing.Any, activation: str, 
     """
     (y, what dense_backward reads as `saved`, or None without `keep`).
     """
-def dropout(x: typing.Any, rate: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex = 0, stream: typing.SupportsInt | typing.SupportsIndex = 0, out: typing.Any = None) -> typing.Any:
-    ...
+def dropout(x: typing.Any, rate: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex = 0, stream: typing.SupportsInt | typing.SupportsIndex = 0, out: typing.Any = None, noise: str = 'mask', deviation: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> typing.Any:
+    """
+    Noise by the name of what becomes of an element, as in engine/backend.h.
+    """
 def elementary(name: str, x: typing.Any, out: typing.Any = None) -> typing.Any:
     ...
 def elementary_functions() -> list[str]:
@@ -299,6 +307,10 @@ def optimizers() -> dict:
     """
     Name -> parameters as {name: (default, low, high)}, the names of the state tensors, and whether the rule works with norms of whole tensors.
     """
+def register_backend(backend: typing_extensions.CapsuleType) -> None:
+    """
+    Makes a device known that comes from a module of its own.
+    """
 def run_product(kind: str, x: typing.Any, w: typing.Any, y: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex = 1, bfloat16: bool = False) -> None:
     """
     y = x w (forward), x = y wᵀ (dx) or w = xᵀ y (dw), several times, each a run of its own.
@@ -306,6 +318,10 @@ def run_product(kind: str, x: typing.Any, w: typing.Any, y: typing.Any, repeats:
 def same_objects(containers: list, objects: list) -> bool:
     """
     Whether lists and values of dictionaries hold exactly these objects, in this order.
+    """
+def set_array_device(name: str) -> None:
+    """
+    Where single operations on arrays run; for tests: another device costs a copy each way.
     """
 def set_isa(name: str) -> None:
     """

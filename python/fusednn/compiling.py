@@ -139,8 +139,27 @@ class Objective:
             values += means
         weight = rows * mean_weight
         for (_, metric), total in zip(self.scored, report["metrics"], strict=True):
-            values.append(metric.finish(total / weight if weight else float("nan")))
+            values.append(metric.result(total, weight))
         return dict(zip(self.metric_names(), values, strict=True))
+
+
+def join_metrics(first: Any, second: Any) -> Any:
+    """Return two sets of metrics, of one form, as one."""
+    if first is None or second is None:
+        return second if first is None else first
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        names = [*first, *(name for name in second if name not in first)]
+        return {name: join_metrics(first.get(name), second.get(name)) for name in names}
+    lists = [list(m) if isinstance(m, (list, tuple)) else [m] for m in (first, second)]
+    if all(isinstance(item, (list, tuple)) for given in lists for item in given):
+        if len(lists[0]) != len(lists[1]):
+            raise ValueError(
+                f"metrics are for {len(lists[0])} outputs, weighted_metrics for {len(lists[1])}"
+            )
+        return [[*a, *b] for a, b in zip(*lists, strict=True)]
+    if isinstance(first, Mapping) or isinstance(second, Mapping):
+        raise TypeError("metrics and weighted_metrics must both be lists or both be dicts")
+    return lists[0] + lists[1]
 
 
 def _is_config(value: object) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -19,20 +20,20 @@ _NAMES = ("auto", "cpu", "cuda")
 def _load() -> tuple[ModuleType | None, str]:
     """Return the compiled CUDA backend, or the reason why there is none."""
     try:
-        from fusednn import _cuda  # type: ignore[attr-defined]
+        backend = importlib.import_module("fusednn._cuda")
+    except ModuleNotFoundError:
+        return None, "this installation of fusednn was built without CUDA"
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) or "cannot import name" in str(error):
-            return None, "this installation of fusednn was built without CUDA"
         return None, f"the CUDA backend cannot be loaded: {error}"
     try:
-        _core.register_backend(_cuda.backend())
+        _core.register_backend(backend.backend())
     except RuntimeError as error:
         return None, str(error)
-    return _cuda, ""
+    return backend, ""
 
 
 def _cublaslt_paths() -> list[str]:
-    """Return where cuBLASLt may be: loaded already, in a wheel of its own, in torch's, the system."""
+    """Return where cuBLASLt may be: loaded already, in its own wheel or torch's, the system's."""
     names = ("libcublasLt.so.13", "libcublasLt.so.12")
     folders: list[Path] = []
     for package, inner in (("nvidia", ("cu13/lib", "cublas/lib")), ("torch", ("lib",))):
@@ -83,9 +84,8 @@ def cuda_device() -> dict[str, Any] | None:
 
 
 def automatic() -> str:
-    """Return what "auto" stands for here: "cuda" where there is a device, else "cpu"."""
-    found = cuda_device()
-    return "cpu" if found is None or found["emulated"] else "cuda"
+    """Return what "auto" stands for: "cpu", as long as the CUDA backend has not run on a device."""
+    return "cpu"
 
 
 def check_device(device: object) -> str:

@@ -10,7 +10,8 @@ from fusednn.layers.base import Layer, Shape, SymbolicTensor
 from fusednn.layers.core import InputLayer
 
 # Nodes that pass values on without changing what they mean.
-_TRANSPARENT = ("flatten", "dropout", "add", "concatenate")
+_NOISE = ("dropout", "alpha_dropout", "gaussian_dropout", "gaussian_noise")
+_TRANSPARENT = ("flatten", "add", "concatenate", *_NOISE)
 
 
 class Head(NamedTuple):
@@ -50,13 +51,16 @@ class Graph:
     Parameters
     ----------
     inputs, outputs : list of SymbolicTensor
-    model : object
+    model : object, optional
         The model it is made for. Layers that belong to another one are borrowed: they keep the name
         they have there, and get another in this graph if it is taken.
     """
 
     def __init__(
-        self, inputs: list[SymbolicTensor], outputs: list[SymbolicTensor], model: object
+        self,
+        inputs: list[SymbolicTensor],
+        outputs: list[SymbolicTensor],
+        model: object = None,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs

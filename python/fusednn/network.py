@@ -220,6 +220,15 @@ class Network:
         plain = {"rate": 1.0}
         return [] if all(each == plain for each in treatments) else treatments
 
+    def _bounds(self, engine: Any) -> list[dict[str, Any] | None]:
+        """Return what each parameter is held to, or nothing where none is."""
+        graph = self._require_graph()
+        layers = {graph.name_of(layer): layer for layer in graph.layers}
+        found = [layers[p["node"]].bounds().get(p["name"]) for p in engine.parameters()]
+        if not any(found):
+            return []
+        return [None if each is None else each.bound() for each in found]
+
     def _freeze(self, layer: Layer) -> None:
         if self._engine is not None:
             self._engine.set_frozen(self._require_graph().name_of(layer), not layer.trainable)

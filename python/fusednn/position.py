@@ -23,8 +23,8 @@ class Position:
         From 0.
     rows, steps : int
         Of this epoch, done already.
-    losses, metrics : list of float
-        Sums over those rows, as in the engine's reports.
+    losses, metrics : list
+        Sums over those rows, as in the engine's reports; of a metric that is counted, a list.
     penalty : float
         Likewise.
     """
@@ -33,7 +33,7 @@ class Position:
     rows: int = 0
     steps: int = 0
     losses: list[float] = field(default_factory=list)
-    metrics: list[float] = field(default_factory=list)
+    metrics: list[float | list[float]] = field(default_factory=list)
     penalty: float = 0.0
 
     @classmethod
@@ -44,7 +44,7 @@ class Position:
             report["rows"],
             report["steps"],
             report["losses"],
-            report["metrics"],
+            [np.asarray(total).tolist() for total in report["metrics"]],
             report["penalty"],
         )
 
@@ -56,7 +56,7 @@ class Position:
             check_integer("rows", given["rows"], 0),
             check_integer("steps", given["steps"], 0),
             [float(value) for value in given["losses"]],
-            [float(value) for value in given["metrics"]],
+            [np.asarray(value, np.float64).tolist() for value in given["metrics"]],
             float(given["penalty"]),
         )
 
@@ -69,7 +69,9 @@ class Position:
             "rows": self.rows + report["rows"],
             "steps": self.steps + report["steps"],
             "losses": [a + b for a, b in zip(self.losses, report["losses"], strict=True)],
-            "metrics": [a + b for a, b in zip(self.metrics, report["metrics"], strict=True)],
+            "metrics": [
+                np.add(a, b)[()] for a, b in zip(self.metrics, report["metrics"], strict=True)
+            ],
             "penalty": self.penalty + report["penalty"],
         }
 

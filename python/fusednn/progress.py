@@ -7,9 +7,12 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
+
+import numpy as np
 
 _WIDTH = 24
+_MOST_SHOWN = 9  # numbers of an array
 
 
 def check_verbose(verbose: object) -> int | str:
@@ -19,8 +22,17 @@ def check_verbose(verbose: object) -> int | str:
     return int(verbose) if isinstance(verbose, bool) else verbose
 
 
-def _format(logs: Mapping[str, float]) -> str:
-    return "  ".join(f"{name}: {value:.4g}" for name, value in logs.items())
+def format_logs(logs: Mapping[str, Any]) -> str:
+    """Return one line with all quantities."""
+    return "  ".join(f"{name}: {_shown(value)}" for name, value in logs.items())
+
+
+def _shown(value: Any) -> str:
+    if np.ndim(value) == 0:
+        return f"{value:.4g}"
+    if np.size(value) > _MOST_SHOWN:
+        return f"({' x '.join(map(str, np.shape(value)))})"
+    return "[" + " ".join(_shown(part) for part in value) + "]"
 
 
 def _duration(seconds: float) -> str:
@@ -104,7 +116,7 @@ class Progress:
         except UnicodeError:
             filled, empty = "=" * full, "." * (_WIDTH - full)
         left = seconds / rows * (self._rows - rows) if rows else 0.0
-        line = f"{self._head} {filled}{empty} {_duration(left)} left  {_format(logs)}"
+        line = f"{self._head} {filled}{empty} {_duration(left)} left  {format_logs(logs)}"
         self._redraw(line)
 
     def _redraw(self, line: str, end: str = "") -> None:
@@ -120,7 +132,7 @@ class Progress:
         if not self._shows:
             return
         seconds = time.perf_counter() - self._started
-        line = f"{self._head}  {_duration(seconds)}  {_format(logs)}"
+        line = f"{self._head}  {_duration(seconds)}  {format_logs(logs)}"
         if self.redraws:
             self._redraw(line, "\n")
             self._length = 0

@@ -162,8 +162,8 @@ def _json(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
 def _rebuild(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], compile: bool, device: str
 ) -> Model:
-    from fusednn.models import Model, Sequential
     from fusednn.device import check_device
+    from fusednn.models import Model, Sequential
     from fusednn.network import check_precision
 
     _check_format(metadata)

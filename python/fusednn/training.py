@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""compile, fit, evaluate."""
+"""fit, evaluate, and steps one by one."""
 
 from __future__ import annotations
 
@@ -9,147 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from fusednn import _core, arrays
+from fusednn import _core
 from fusednn.arrays import Data
 from fusednn.callbacks import Callback, CallbackList, History
-from fusednn.compiling import Objective
-from fusednn.device import check_device
 from fusednn.errors import check_flag, check_integer, check_number, helpful_keywords
 from fusednn.losses import Loss
-from fusednn.network import check_precision
-from fusednn.optimizers import Optimizer
 from fusednn.position import Position
-from fusednn.prediction import FORWARD_BATCH, Predictive
-from fusednn.progress import Progress, check_verbose
-from fusednn.random import check_seed
+from fusednn.prediction import FORWARD_BATCH
+from fusednn.progress import Progress, check_verbose, format_logs
+from fusednn.rate_search import Searching
+from fusednn.streaming import Rows
 
 Results = float | list[float] | dict[str, float]
 
 
-class Trainable(Predictive):
+class Trainable(Searching):
     """A network that can be trained."""
 
     def __init__(self, name: str | None, seed: int | None) -> None:
         super().__init__(name, seed)
-        self._objective: Objective | None = None
-        self._epochs = 0  # begun since compile; with the seed they decide the shuffle
         self._position: Position | None = None  # where the present or next `fit` stands
         self.history: History | None = None
         self.stop_training = False
-
-    # ---- compile -------------------------------------------------------------------------------
-
-    @helpful_keywords
-    def compile(
-        self,
-        optimizer: str | Mapping | Optimizer = "adam",
-        loss: Any = None,
-        metrics: Any = None,
-        loss_weights: Sequence[float] | Mapping[str, float] | None = None,
-        device: str = "auto",
-        precision: str = "float32",
-        seed: int | None = None,
-        convention: str = "torch",
-    ) -> None:
-        """Say how the model is to be trained. Weights stay, optimizer state starts anew.
-
-        Parameters
-        ----------
-        optimizer : str or fusednn.optimizers.Optimizer
-            Default "adam". (Keras: "rmsprop".)
-        loss : str, fusednn.losses.Loss, or a list or dict of them
-            One for all outputs, or one each.
-        metrics : list, optional
-            Names or `fusednn.metrics` of a single output; for several outputs a list of lists
-            or a dict by output name.
-        loss_weights : list or dict of float, optional
-            Factors of the losses of several outputs in the sum that is minimised.
-        device : {"auto", "cpu", "cuda"}
-            A device that is not there is an error, never replaced by another.
-        precision : {"float32", "float64", "bfloat16"}
-            Of weights and computation. Data are converted to it. With "bfloat16" all of them are
-            float32, and only the products of Dense layers round their operands to bfloat16, about
-            twice as fast at large sizes on processors with AVX512-BF16. (Keras: the policy
-            "mixed_bfloat16".) Training, evaluation and prediction round alike.
-        seed : int, optional
-            Decides shuffles and dropout masks and, if nobody has seen the weights yet, their
-            initial values. Same seed, same instruction set: the same bits.
-        convention : {"torch", "keras", "textbook"}
-            Whose optimizer definitions and defaults count; see `fusednn.optimizers`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            With nothing changed.
-
-        Examples
-        --------
-        >>> import fusednn
-        >>> model = fusednn.Sequential([fusednn.layers.Dense(10)], input_shape=(64,))
-        >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], seed=0)
-        """
-        objective = Objective.parse(optimizer, loss, metrics, loss_weights, convention)
-        precision = check_precision(precision)
-        device = check_device(device)
-        seed = None if seed is None else check_seed(seed)
-        objective.optimizer.check_free(self)  # type: ignore[arg-type]
-        if objective.in_python() != self._python_loss():
-            self._carry()
-            self._objective = objective  # an engine of the other kind is made
-        if self._graph is not None:
-            engine = self._engine_for(precision, device, seed)
-            self._instruct(engine, objective)
-            self._take_engine(engine, precision, device, seed)
-        else:
-            self._take_engine(None, precision, device, seed)
-        self._objective = objective
-        self.optimizer = objective.optimizer
-        self.optimizer.bind(self)  # type: ignore[arg-type]
-        self._epochs = 0
-
-    def _instruct(self, engine: Any, objective: Objective) -> None:
-        """Tell an engine its losses, metrics and optimizer."""
-        losses, metrics = objective.fit_to(self._require_graph().heads())
-        spec = objective.optimizer.resolve(objective.convention)
-        engine.set_training(losses, metrics, {**spec, "treatments": self._treatments(engine)})
-        engine.training_steps = 0
-
-    def _python_loss(self) -> str:
-        return "" if self._objective is None else self._objective.in_python()
-
-    def _introduce(self, engine: Any) -> None:
-        if self._objective is not None:
-            self._instruct(engine, self._objective)
-
-    def _require_objective(self, what: str) -> Objective:
-        if self._objective is None:
-            raise ValueError(f"{what}() needs compile() first, to know the loss")
-        return self._objective
-
-    # ---- data ----------------------------------------------------------------------------------
-
-    def _build_for(self, x: object) -> Callable[[], None]:
-        """Learn the shape of the input from data, where it is unknown; return how to forget it."""
-        return lambda: None
-
-    def _prepare(self, x: object, y: object, sample_weight: object) -> Data:
-        objective = self._require_objective("fit")
-        graph = self._require_graph()
-        heads = graph.heads()
-        if heads != objective.heads:
-            objective.fit_to(heads)
-        inputs = arrays.prepare_inputs(graph, x, self.dtype)
-        rows = len(inputs[0])
-        targets = arrays.prepare_targets(objective.heads, objective.losses, y, rows, self.dtype)
-        weight = arrays.prepare_weight(sample_weight, rows, self.dtype)
-        return Data(inputs, targets, weight, rows)
-
-    def _weigh_classes(self, data: Data, class_weight: Any) -> Data:
-        objective = self._require_objective("fit")
-        factor = arrays.class_weights(
-            class_weight, objective.heads, objective.losses, data, self.dtype
-        )
-        return data.weighted(factor)
 
     # ---- fit -----------------------------------------------------------------------------------
 
@@ -157,7 +38,7 @@ class Trainable(Predictive):
     def fit(
         self,
         x: object,
-        y: object,
+        y: object = None,
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: int | str = "auto",
@@ -169,6 +50,9 @@ class Trainable(Predictive):
         sample_weight: object = None,
         initial_epoch: int = 0,
         validation_batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_freq: int | Iterable[int] = 1,
     ) -> History:
         """Train the model.
 
@@ -177,7 +61,9 @@ class Trainable(Predictive):
         x : array, or a list or dict of arrays
             Samples along the first axis; one array per input. Integers, bools and other floats
             are converted once to the model's precision; values are not scaled. NaN and infinities
-            are refused.
+            are refused. A `numpy.memmap` is read where it is, and converted a few batches at a
+            time. Or an iterable of batches (x, y) or (x, y, sample_weight), such as a generator
+            or a data loader, and no `y`.
         y : array, or a list or dict of arrays
             Targets, one array per output.
         batch_size : int, optional
@@ -206,6 +92,13 @@ class Trainable(Predictive):
             Number of the first epoch, where a training is continued.
         validation_batch_size : int, optional
             Has no influence on the result.
+        steps_per_epoch : int, optional
+            Steps of an epoch, where it is not one pass over the data. The next epoch goes on from
+            there, and data that end begin anew; a generator cannot.
+        validation_steps : int, optional
+            Likewise for `validation_data`, which may be an iterable of batches as well.
+        validation_freq : int or list of int
+            Evaluate after every so many epochs, or after those with these numbers, from 1.
 
         Returns
         -------
@@ -232,7 +125,15 @@ class Trainable(Predictive):
         20
         """
         self._require_objective("fit")
-        batch_size = 32 if batch_size is None else check_integer("batch_size", batch_size, 1)
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, 1)
+        for name, steps in (
+            ("steps_per_epoch", steps_per_epoch),
+            ("validation_steps", validation_steps),
+        ):
+            if steps is not None:
+                check_integer(name, steps, 1)
+        validates = _frequency(validation_freq)
         if validation_batch_size is not None:
             check_integer("validation_batch_size", validation_batch_size, 1)
         epochs = check_integer("epochs", epochs, 0)
@@ -241,11 +142,29 @@ class Trainable(Predictive):
         shuffle = check_flag("shuffle", shuffle)
         check_verbose(verbose)
         hooks = CallbackList(callbacks)
-        forget = self._build_for(x)
+        stream = self._stream(
+            "x", (x, y, sample_weight), batch_size=batch_size, steps=steps_per_epoch,
+            shuffle=shuffle, class_weight=class_weight,
+        )  # fmt: skip
+        batch_size = batch_size or 32
+        forget = self._build_for(x if stream is None else stream.peek())
+        validation: Data | None = None
         try:
-            data = self._prepare(x, y, sample_weight)
-            data, validation = self._validation(data, split, validation_data)
-            data = self._weigh_classes(data, class_weight)
+            held_out = self._validation_stream(validation_data, validation_steps)
+            data: Data | None = None
+            if stream is None:
+                data = self._prepare(x, y, sample_weight)
+                given = None if held_out is not None else validation_data
+                share = 0.0 if held_out is not None else split
+                data, validation = self._validation(data, share, given)
+                data = self._weigh_classes(data, class_weight)
+            elif validation_data is not None:
+                if held_out is None:
+                    _, validation = self._validation(None, 0, validation_data)
+            elif split > 0:
+                if not isinstance(stream, Rows):
+                    raise ValueError("validation_split needs arrays, but x gives batches")
+                stream, held_out = stream.split(split)
             self._use_engine()
         except BaseException:
             forget()
@@ -256,8 +175,9 @@ class Trainable(Predictive):
         hooks.callbacks.append(history)
         self.history = history
         self.stop_training = False
-        progress = hooks.bar(verbose, epochs, data.rows)
-        steps = math.ceil(data.rows / batch_size)
+        rows = stream.rows if data is None else data.rows  # type: ignore[union-attr]
+        progress = hooks.bar(verbose, epochs, rows)
+        steps = math.ceil(rows / batch_size) if stream is None else stream.steps
         self._position = None
         hooks.begin(self, {"epochs": epochs, "steps": steps, "verbose": verbose})  # type: ignore[arg-type]
         first = self._first_epoch(first)
@@ -266,8 +186,15 @@ class Trainable(Predictive):
             for epoch in range(first, epochs):
                 hooks.epoch_begin(epoch)
                 progress.begin(epoch)
-                logs = self._run_epoch(data, batch_size, shuffle, progress, hooks)
-                if validation is not None:
+                if stream is None:
+                    assert data is not None
+                    logs = self._run_epoch(data, batch_size, shuffle, progress, hooks)
+                else:
+                    logs = self._train_on(stream, progress, hooks)
+                if held_out is not None and validates(epoch + 1):
+                    scores = self._score_on(held_out, hooks)
+                    logs.update({f"val_{name}": value for name, value in scores.items()})
+                elif validation is not None and validates(epoch + 1):
                     size = validation_batch_size
                     if size is None and hooks.steppers("test"):
                         size = batch_size
@@ -282,33 +209,8 @@ class Trainable(Predictive):
         hooks.end(logs)
         return history
 
-    def _validation(
-        self, data: Data, split: float, given: Sequence[object] | None
-    ) -> tuple[Data, Data | None]:
-        """Return the data to train on, and those to validate on."""
-        if given is not None:
-            if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-                raise ValueError(
-                    "validation_data must be (x, y) or (x, y, sample_weight), "
-                    f"got {type(given).__name__}"
-                )
-            x, y, *weight = given
-            try:
-                return data, self._prepare(x, y, weight[0] if weight else None)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"validation_data: {error}") from None
-        if split == 0:
-            return data, None
-        end = math.floor(data.rows * (1 - split))
-        if end in (0, data.rows):
-            raise ValueError(
-                f"validation_split={split:g} of {data.rows} samples leaves {end} to train on and "
-                f"{data.rows - end} to validate on"
-            )
-        return data.part(0, end), data.part(end, data.rows)
-
     def _first_epoch(self, wanted: int) -> int:
-        """Return where to begin: where it was left, if a callback found a training to go on with."""
+        """Return where to begin: where it was left, if a callback found that."""
         return wanted if self._position is None else self._position.epoch
 
     def _run_epoch(
@@ -393,12 +295,13 @@ class Trainable(Predictive):
     def evaluate(
         self,
         x: object,
-        y: object,
+        y: object = None,
         batch_size: int | None = None,
         verbose: int | str = 0,
         sample_weight: object = None,
         return_dict: bool = False,
         callbacks: Callback | Iterable[Callback] | None = None,
+        steps: int | None = None,
     ) -> Results:
         """Return loss and metrics on data, with dropout off and the running batch statistics.
 
@@ -414,6 +317,8 @@ class Trainable(Predictive):
             Whether to return a dict by name.
         callbacks : list of fusednn.callbacks.Callback, optional
             Their ``on_test_*`` hooks are called; batches are then of `batch_size`, default 32.
+        steps : int, optional
+            Batches to look at, where those are not all.
 
         Returns
         -------
@@ -434,12 +339,19 @@ class Trainable(Predictive):
         return_dict = check_flag("return_dict", return_dict)
         check_verbose(verbose)
         hooks = CallbackList(callbacks)
-        data = self._prepare(x, y, sample_weight)
+        if steps is not None:
+            check_integer("steps", steps, 1)
+        stream = self._stream("x", (x, y, sample_weight), batch_size=batch_size, steps=steps)
+        data = None if stream is not None else self._prepare(x, y, sample_weight)
         self._use_engine()
         hooks.introduce(self, {"epochs": 1, "steps": None, "verbose": verbose})  # type: ignore[arg-type]
-        logs = self._score(data, batch_size, hooks)
+        if data is not None:
+            logs = self._score(data, batch_size, hooks)
+        else:
+            assert stream is not None
+            logs = self._score_on(stream, hooks)
         if verbose in (1, 2):
-            print("  ".join(f"{name}: {value:.4g}" for name, value in logs.items()))
+            print(format_logs(logs))
         return _results(logs, return_dict)
 
     # ---- single batches ------------------------------------------------------------------------
@@ -511,3 +423,12 @@ def _results(logs: dict[str, float], return_dict: bool) -> Results:
         return logs
     values = list(logs.values())
     return values[0] if len(values) == 1 else values
+
+
+def _frequency(given: int | Iterable[int]) -> Callable[[int], bool]:
+    """Return what says whether to validate after an epoch, counted from 1."""
+    if isinstance(given, Iterable):
+        chosen = {check_integer("validation_freq", epoch, 1) for epoch in given}
+        return lambda epoch: epoch in chosen
+    every = check_integer("validation_freq", given, 1)
+    return lambda epoch: epoch % every == 0

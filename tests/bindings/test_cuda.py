@@ -203,11 +203,13 @@ def test_training_with_the_library(device):
 def test_without_the_library_there_is_one_sentence():
     if _cuda.cublaslt_version():
         pytest.skip("it is loaded")
-    with pytest.raises(RuntimeError, match=r"fusednn's own kernels; pip install 'fusednn\[cuda13\]'"):
+    with pytest.raises(
+        RuntimeError, match=r"fusednn's own kernels; pip install 'fusednn\[cuda13\]'"
+    ):
         _cuda.load_cublaslt(["/nowhere/libcublasLt.so.13"])
 
 
-# ---- in a process of its own -----------------------------------------------------------------------
+# ---- in a process of its own ---------------------------------------------------------------------
 
 
 def run(program, **environment):

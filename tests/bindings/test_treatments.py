@@ -46,7 +46,9 @@ def test_regularisation_joins_loss_and_gradient():
     (x,), (y,) = data()
     expected_w, expected_b, total = w.copy(), b.copy(), 0.0
     for part in (slice(0, 3), slice(3, 6), slice(6, 7)):
-        expected_w, expected_b, penalty = descend(expected_w, expected_b, x[part], y[part], **kernel)
+        expected_w, expected_b, penalty = descend(
+            expected_w, expected_b, x[part], y[part], **kernel
+        )
         total += penalty * len(x[part])
     report = network.train([x], [y], batch_size=3)
     np.testing.assert_allclose(w, expected_w, rtol=1e-13)

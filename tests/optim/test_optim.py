@@ -234,9 +234,9 @@ def test_refused_parameters(params, error, match):
 def test_refuses_jax():
     jax = pytest.importorskip("jax")
     with pytest.raises(ValueError, match=r"parameters\[0\]: is read-only"):
-        optim.Adam([jax.numpy.ones(3)])
+        optim.Adam([jax.numpy.ones(3, "float32")])
     p = np.ones(3, np.float32)
-    optim.SGD([p], lr=0.5).step([jax.numpy.ones(3)])  # a gradient is only read
+    optim.SGD([p], lr=0.5).step([jax.numpy.ones(3, "float32")])  # a gradient is only read
     assert p.tolist() == [0.5] * 3
 
 

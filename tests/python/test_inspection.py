@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seeing inside: statistics of layers, where a NaN began, confusion matrices, ROC curves, pictures."""
+"""Seeing inside: statistics of layers, where a NaN began, confusion matrices, ROC, pictures."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_nan_in_a_layer_is_named(data, capsys):
     assert history.epoch == [0]
     found = locator.found
     assert (found["epoch"], found["step"], found["layer"], found["values"]) == (0, 3, "dense_1", 2)
-    assert "step 3: layer 'dense_1': 2 values of its kernel" in capsys.readouterr().out
+    assert "step 3: layer 'dense_1': 2 of 256 values of its kernel" in capsys.readouterr().out
 
 
 def test_overflow_of_outputs_is_named(data):

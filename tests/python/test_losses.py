@@ -232,7 +232,7 @@ def test_metric_round_trip(name):
         (lambda: losses.Huber(0), "delta must be"),
         (lambda: losses.Quantile(1), r"quantile must be a finite number in \(0, 1\)"),
         (lambda: losses.BinaryCrossentropy(label_smoothing=2), "label_smoothing"),
-        (lambda: metrics.get("auc"), "metric='auc' is unknown; .*known: acc, accuracy"),
+        (lambda: metrics.get("auk"), "metric='auk' is unknown; .*known: acc, accuracy"),
         (lambda: resolved("sparse_categorical_crossentropy", None, 1), "at least two classes"),
     ],
 )

@@ -170,7 +170,7 @@ def test_an_interrupted_training_is_given_back(data):
     assert all(changed(before, base))
 
 
-# ---- adversaries -----------------------------------------------------------------------------------
+# ---- adversaries ---------------------------------------------------------------------------------
 
 
 def test_alternating_through_a_frozen_critic(data):
@@ -236,7 +236,7 @@ def test_nested_models_are_saved_and_copied(data, tmp_path):
     np.testing.assert_array_equal(fusednn.load(tmp_path / "graph").predict(x), graph.predict(x))
 
 
-# ---- add and pop -----------------------------------------------------------------------------------
+# ---- add and pop ---------------------------------------------------------------------------------
 
 
 def test_pop_and_add_keep_weights(data):
@@ -281,7 +281,7 @@ def test_refusals():
         layers.Dense(3).output  # noqa: B018
 
 
-# ---- weights by name -------------------------------------------------------------------------------
+# ---- weights by name -----------------------------------------------------------------------------
 
 
 def test_load_weights_by_name(tmp_path):

@@ -127,12 +127,12 @@ class NaNLocator(Callback):
     Examples
     --------
     >>> import numpy as np, fusednn
-    >>> x, y = np.ones((8, 3)), np.full(8, 1e30)
+    >>> x, y = np.ones((8, 3)), np.full(8, 9.0)
     >>> model = fusednn.Sequential([fusednn.layers.Dense(1, name="only")], seed=0)
-    >>> model.compile(fusednn.optimizers.SGD(1e20), "mse")
+    >>> model.compile(fusednn.optimizers.SGD(3e38), "mse")
     >>> locator = fusednn.callbacks.NaNLocator()
     >>> _ = model.fit(x, y, batch_size=4, verbose=0, callbacks=[locator])
-    epoch 0, step 0: layer 'only': 1 values of its bias are not finite after the update
+    epoch 0, step 0: layer 'only': 1 of 1 values of its bias are not finite after the update
     >>> locator.found["layer"]
     'only'
     """
@@ -166,7 +166,7 @@ class NaNLocator(Callback):
             bad = int(value.size - np.isfinite(value).sum())
             if bad:
                 layer, _, name = key.partition("/")
-                what = f"{bad} values of its {name} are not finite after the update"
+                what = f"{bad} of {value.size} values of its {name} are not finite after the update"
                 self._report(batch, layer, what, bad)
                 return
         for key, value in parameters.items():

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import time
 
+import numpy as np
+
 from fusednn.callbacks.base import Callback, Logs
 from fusednn.callbacks.events import EventWriter, histogram, scalar
 from fusednn.errors import check_flag, check_integer, helpful_keywords
@@ -88,8 +90,7 @@ class TensorBoard(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         if self._step % self.update_freq == 0:  # type: ignore[operator]
-            values = [scalar(f"batch_{name}", value) for name, value in (logs or {}).items()]
-            self._writer("train").write(self._step, *values)
+            self._writer("train").write(self._step, *_scalars("batch_{}", logs))
         self._step += 1
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -110,8 +111,7 @@ class TensorBoard(Callback):
             )
         for kind, quantities in (("train", train), ("validation", validation)):
             if quantities:
-                values = [scalar(f"epoch_{name}", value) for name, value in quantities.items()]
-                self._writer(kind).write(epoch, *values)
+                self._writer(kind).write(epoch, *_scalars("epoch_{}", quantities))
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             weights = self.model._named_parameters().items()
             self._writer("train").write(
@@ -119,10 +119,7 @@ class TensorBoard(Callback):
             )
 
     def on_test_end(self, logs: Logs | None = None) -> None:
-        values = [
-            scalar(f"evaluation_{name}_vs_iterations", value)
-            for name, value in (logs or {}).items()
-        ]
+        values = _scalars("evaluation_{}_vs_iterations", logs)
         if values:
             self._writer("validation").write(self._iterations(), *values)
 
@@ -137,3 +134,8 @@ class TensorBoard(Callback):
     def __del__(self) -> None:  # after an interrupted training nobody says good-bye
         if hasattr(self, "_writers"):
             self._close()
+
+
+def _scalars(tag: str, logs: Logs | None) -> list[bytes]:
+    """Return summary values of what is a number; a confusion matrix, for one, is not."""
+    return [scalar(tag.format(k), v) for k, v in (logs or {}).items() if np.ndim(v) == 0]

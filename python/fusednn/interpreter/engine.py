@@ -16,6 +16,7 @@ import numpy as np
 
 from fusednn import _core
 from fusednn.interpreter.nodes import KINDS, Arrays
+from fusednn.interpreter.tallies import RULES, tally
 from fusednn.interpreter.walk import Tape, Walker
 from fusednn.layers.base import Shape
 
@@ -143,6 +144,11 @@ class PythonEngine:
     ) -> None:
         options = None
         if optimizer is not None:
+            if optimizer.get("constraints") or optimizer.get("accumulation_steps", 1) > 1:
+                raise ValueError(
+                    "constraints and gradient_accumulation_steps need the compiled engine, but a "
+                    "part of this model is written in Python"
+                )
             options = {k: v for k, v in optimizer.items() if k != "treatments"}
             if optimizer.get("treatments"):
                 raise ValueError(
@@ -177,7 +183,8 @@ class PythonEngine:
         """Return the pass and the sums of losses, metrics and added losses over the samples."""
         tape = self.walker.forward(inputs, training, self.training_steps)
         rows = len(inputs[0])
-        losses, starts = [], {}
+        losses: list[float] = []
+        starts: dict[int, np.ndarray] = {}
         for spec in self._losses:
             each, slope = self._criterion(spec, tape, targets[spec["target"]], gradient)
             each = each if weight is None else each * weight
@@ -189,8 +196,12 @@ class PythonEngine:
                 slope = slope * factor.astype(slope.dtype).reshape(shape)
                 place = self._place(spec["node"])
                 starts[place] = starts[place] + slope if place in starts else slope
-        metrics = []
+        metrics: list[Any] = []
         for spec in self._metrics:
+            if spec["rule"] in RULES:
+                output = tape.values[self._place(spec["node"])]
+                metrics.append(tally(spec, output, targets[spec["target"]], weight))
+                continue
             each, _ = self._criterion(spec, tape, targets[spec["target"]], False)
             metrics.append(float((each if weight is None else each * weight).sum(dtype=np.float64)))
         added = sum(
@@ -309,10 +320,13 @@ def _empty_report(losses: int, metrics: int) -> dict[str, Any]:
 
 def _hits(spec: dict[str, Any], output: np.ndarray, target: np.ndarray) -> np.ndarray:
     if output.shape[-1] == 1:
-        sides = [values.reshape(-1) > bound for values, bound in
-                 ((output, spec["threshold"]), (target, 0.5 if target.min() >= 0 else 0.0))]  # fmt: skip
-        return (sides[0] == sides[1]).astype(np.float64)
+        said = output.reshape(-1) > spec["threshold"]
+        true = target.reshape(-1) > (0.5 if target.min() >= 0 else 0.0)
+        return (said == true).astype(np.float64)
     wanted = target if spec["labels"] else target.argmax(axis=-1)
+    if (top := spec.get("top", 1)) > 1:
+        own = np.take_along_axis(output, wanted.reshape(-1, 1).astype(np.intp), axis=-1)
+        return ((output > own).sum(axis=-1) < top).astype(np.float64)
     return (output.argmax(axis=-1) == wanted).astype(np.float64)
 
 

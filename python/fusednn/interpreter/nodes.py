@@ -8,6 +8,7 @@ those of the parameters.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -136,6 +137,48 @@ class Dropout(Kind):
         return _core.dropout(x, node.config["rate"], node.seed, node.step, node.place)
 
 
+class _Noise(Kind):
+    """Noise by the name it has in the engine."""
+
+    names: ClassVar[tuple[str, str]]  # forward and backward
+
+    @classmethod
+    def forward(cls, node: Node, inputs: list[np.ndarray]) -> tuple[np.ndarray, Any]:
+        if not node.training:
+            return inputs[0], False
+        return cls.change(node, inputs[0], cls.names[0]), True
+
+    @classmethod
+    def backward(cls, node: Node, gradient: np.ndarray, kept: Any) -> list[np.ndarray]:
+        return [cls.change(node, gradient, cls.names[1]) if kept else gradient]
+
+    @classmethod
+    def change(cls, node: Node, x: np.ndarray, noise: str) -> np.ndarray:
+        rate = node.config["rate"]
+        return _core.dropout(
+            x, rate, node.seed, node.step, node.place, None, noise, math.sqrt(rate / (1 - rate))
+        )
+
+
+class AlphaDropout(_Noise):
+    names = ("alpha", "alpha_gradient")
+
+
+class GaussianDropout(_Noise):
+    names = ("factor", "factor")
+
+
+class GaussianNoise(_Noise):
+    names = ("term", "mask")
+
+    @classmethod
+    def change(cls, node: Node, x: np.ndarray, noise: str) -> np.ndarray:
+        if noise == "mask":  # its gradient is that of the identity
+            return x
+        stddev = node.config["stddev"]
+        return _core.dropout(x, 0.0, node.seed, node.step, node.place, None, noise, stddev)
+
+
 class Add(Kind):
     @staticmethod
     def forward(node: Node, inputs: list[np.ndarray]) -> tuple[np.ndarray, Any]:
@@ -230,9 +273,7 @@ class LayerNorm(_Normalization):
     def forward(node: Node, inputs: list[np.ndarray]) -> tuple[np.ndarray, Any]:
         x = _rows(inputs[0])
         gamma, beta = _Normalization._pair(node, x)
-        y, mean, inverse = _core.layer_norm_forward(
-            x, gamma, beta, epsilon=node.config["epsilon"]
-        )
+        y, mean, inverse = _core.layer_norm_forward(x, gamma, beta, epsilon=node.config["epsilon"])
         return y.reshape(inputs[0].shape), (inputs[0], gamma, mean, inverse)
 
     @staticmethod
@@ -281,6 +322,9 @@ KINDS: dict[str, type[Kind]] = {
     "softmax": Softmax,
     "flatten": Flatten,
     "dropout": Dropout,
+    "alpha_dropout": AlphaDropout,
+    "gaussian_dropout": GaussianDropout,
+    "gaussian_noise": GaussianNoise,
     "add": Add,
     "concatenate": Concatenate,
     "batch_normalization": BatchNorm,

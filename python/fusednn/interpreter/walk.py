@@ -75,9 +75,7 @@ class Walker:
             )
         self.entries = [node.place for node in self.nodes if node.kind == "input"]
 
-    def forward(
-        self, inputs: Sequence[np.ndarray], training: bool = False, step: int = 0
-    ) -> Tape:
+    def forward(self, inputs: Sequence[np.ndarray], training: bool = False, step: int = 0) -> Tape:
         """Evaluate all nodes.
 
         Parameters

@@ -27,18 +27,24 @@ from fusednn.layers.core import Softmax as Softmax
 from fusednn.layers.custom import CustomLayer as CustomLayer
 from fusednn.layers.merging import Add as Add
 from fusednn.layers.merging import Concatenate as Concatenate
+from fusednn.layers.noise import AlphaDropout as AlphaDropout
+from fusednn.layers.noise import GaussianDropout as GaussianDropout
+from fusednn.layers.noise import GaussianNoise as GaussianNoise
 from fusednn.layers.normalization import BatchNormalization as BatchNormalization
 from fusednn.layers.normalization import LayerNormalization as LayerNormalization
 
 __all__ = [
     "Activation",
     "Add",
+    "AlphaDropout",
     "BatchNormalization",
     "Concatenate",
     "CustomLayer",
     "Dense",
     "Dropout",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "Input",
     "InputLayer",
     "Layer",
@@ -56,11 +62,14 @@ _CLASSES: dict[str, type[Layer]] = {
     for c in (
         Activation,
         Add,
+        AlphaDropout,
         BatchNormalization,
         Concatenate,
         Dense,
         Dropout,
         Flatten,
+        GaussianDropout,
+        GaussianNoise,
         InputLayer,
         LayerNormalization,
         Softmax,

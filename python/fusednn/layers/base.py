@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusednn.constraints import Constraint
 from fusednn.errors import check_flag, check_number
 from fusednn.initializers import Initializer
 from fusednn.regularizers import L1L2
@@ -161,6 +162,10 @@ class Layer:
 
     def penalties(self) -> dict[str, L1L2 | None]:
         """Return a regulariser or None for parameters that can have one, by name."""
+        return {}
+
+    def bounds(self) -> dict[str, Constraint | None]:
+        """Return a constraint or None for parameters that can have one, by name."""
         return {}
 
     def initializers(self) -> dict[str, Initializer]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fusednn import activations, initializers, regularizers
+from fusednn import activations, constraints, initializers, regularizers
 from fusednn.errors import check_flag, check_integer, check_number, helpful_keywords
 from fusednn.initializers import Initializer
 from fusednn.layers.base import Layer, Shape, SymbolicTensor
@@ -98,6 +98,8 @@ class Dense(Layer):
     trainable : bool
     kernel_regularizer, bias_regularizer : str or fusednn.regularizers.L1L2, optional
         What of the weights joins the loss.
+    kernel_constraint, bias_constraint : str or fusednn.constraints.Constraint, optional
+        What the weights are held to after each update.
 
     Notes
     -----
@@ -125,6 +127,8 @@ class Dense(Layer):
         trainable: bool = True,
         kernel_regularizer: str | Mapping | regularizers.L1L2 | None = None,
         bias_regularizer: str | Mapping | regularizers.L1L2 | None = None,
+        kernel_constraint: str | Mapping | constraints.Constraint | None = None,
+        bias_constraint: str | Mapping | constraints.Constraint | None = None,
     ) -> None:
         super().__init__(name, trainable)
         self.units = check_integer("units", units, 1)
@@ -134,9 +138,14 @@ class Dense(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
     def penalties(self) -> dict[str, regularizers.L1L2 | None]:
         return {"kernel": self.kernel_regularizer, "bias": self.bias_regularizer}
+
+    def bounds(self) -> dict[str, constraints.Constraint | None]:
+        return {"kernel": self.kernel_constraint, "bias": self.bias_constraint}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -147,6 +156,8 @@ class Dense(Layer):
             "bias_initializer": self.bias_initializer.serialize(),
             "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
             "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
             **super().get_config(),
         }
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 import numpy as np
 
 from fusednn import catalog, schedules
-from fusednn.errors import check_flag, check_number, unexpected_keyword, unknown_choice
+from fusednn.errors import (
+    check_flag,
+    check_integer,
+    check_number,
+    unexpected_keyword,
+    unknown_choice,
+)
 
 if TYPE_CHECKING:
     from fusednn.models import Model
@@ -30,6 +36,7 @@ class Common(TypedDict, total=False):
     ema_momentum: float
     l1: float
     maximize: bool
+    gradient_accumulation_steps: int | None
 
 
 _COMMON: dict[str, Any] = {
@@ -42,6 +49,7 @@ _COMMON: dict[str, Any] = {
     "ema_momentum": 0.99,
     "l1": 0.0,
     "maximize": False,
+    "gradient_accumulation_steps": None,
 }
 # Upper ends that do not belong to the domain; everything else is any number from 0 on.
 _BELOW_ONE = ("beta_1", "beta_2", "rho", "ema_momentum")
@@ -95,6 +103,8 @@ class Optimizer:
             return check_flag(name, value)
         if name == "decoupled_weight_decay":
             return check_flag(name, value)
+        if name == "gradient_accumulation_steps":
+            return check_integer(name, value, 1)
         if name in ("clipnorm", "clipvalue", "global_clipnorm"):
             return check_number(name, value, 0, open_low=True)
         if name in _BELOW_ONE:
@@ -157,7 +167,7 @@ class Optimizer:
         decoupled = self._common["decoupled_weight_decay"]
         if decoupled is None:
             decoupled = self._always_decoupled or convention == "keras"
-        return self._finish(
+        spec = self._finish(
             {
                 "rule": rule,
                 "convention": convention,
@@ -172,9 +182,15 @@ class Optimizer:
                 "ema_decay": self._common["ema_momentum"] if self._common["use_ema"] else 0.0,
             }
         )
+        if self._steps_per_update() > 1:
+            spec["accumulation_steps"] = self._steps_per_update()
+        return spec
 
     def _finish(self, spec: dict[str, Any]) -> dict[str, Any]:
         return spec
+
+    def _steps_per_update(self) -> int:
+        return self._common["gradient_accumulation_steps"] or 1
 
     # ---- at work -------------------------------------------------------------------------------
 
@@ -208,8 +224,8 @@ class Optimizer:
     def learning_rate(self, value: float) -> None:
         if self.schedule is not None:
             raise TypeError(
-                f"learning_rate follows {self.schedule!r} and cannot be set; compile the model with "
-                "an optimizer that has a number instead"
+                f"learning_rate follows {self.schedule!r} and cannot be set; compile the model "
+                "with an optimizer that has a number instead"
             )
         value = check_number("learning_rate", value, 0)
         if (engine := self._engine()) is not None:
@@ -220,7 +236,10 @@ class Optimizer:
         """Return the hyper-parameters that change within the next steps, a value for each."""
         if self.schedule is None:
             return {}
-        rates = self.schedule.values(self.iterations + np.arange(steps, dtype=np.float64))
+        each = self._steps_per_update()
+        done = self._engine().collected if each > 1 else 0
+        updates = (done + np.arange(steps)) // each
+        rates = self.schedule.values((self.iterations + updates).astype(np.float64))
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.shape != (steps,) or not (rates >= 0).all():
             raise ValueError(
@@ -231,7 +250,7 @@ class Optimizer:
 
     @property
     def iterations(self) -> int:
-        """Steps taken so far."""
+        """Updates made so far."""
         engine = self._engine()
         return 0 if engine is None else engine.optimizer_steps
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fusednn.errors import unknown_choice
 from fusednn.plotting.canvas import new_figure, tidy
 
@@ -14,7 +16,11 @@ if TYPE_CHECKING:
 
 def plot_history(history: History, names: list[str] | None = None, ax: Any = None) -> Any:
     """Draw quantities over the epochs; see ``History.plot``."""
-    known = [name for name in history.history if not name.startswith("val_")]
+    known = [
+        name
+        for name, values in history.history.items()
+        if not name.startswith("val_") and np.ndim(values[0]) == 0
+    ]
     for name in names or []:
         if name not in known:
             raise unknown_choice("names", name, known)

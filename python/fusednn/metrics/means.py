@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics: accuracy, the root mean squared error, and every loss by its name.
-
-A metric is a mean over samples, weighted by the sample weights where there are any. (Keras weights
-only `weighted_metrics`.) It is computed by the engine in the pass that computes the loss.
-"""
+"""Metrics that are means over samples: accuracy, and every loss."""
 
 from __future__ import annotations
 
@@ -12,45 +8,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fusednn import losses
-from fusednn.errors import check_number, helpful_keywords, unknown_choice
+from fusednn.errors import check_integer, check_number, helpful_keywords
 from fusednn.graph import Head
 from fusednn.losses import Loss
-
-
-class Metric:
-    """Base class of all metrics.
-
-    Attributes
-    ----------
-    name : str
-        Its key in `History`.
-    """
-
-    name: str
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {}
-
-    def serialize(self) -> dict[str, Any]:
-        """Return what ``get`` makes the same metric of."""
-        config = self.get_config()
-        return {"class_name": type(self).__name__, "config": config, "name": self.name}
-
-    def resolve(self, head: Head, loss: Loss) -> dict[str, Any]:
-        """Return what the engine is told: rule, node, parameters, labels, threshold.
-
-        ValueError where the metric does not fit the output or the loss.
-        """
-        raise NotImplementedError
-
-    def finish(self, mean: float) -> float:
-        """Return the metric, given the mean over samples of what the engine computed."""
-        return mean
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
+from fusednn.metrics.base import Metric
 
 
 class Accuracy(Metric):
@@ -94,7 +55,6 @@ class Accuracy(Metric):
         return {
             "rule": "accuracy",
             "node": node,
-            "parameters": {},
             "labels": loss.labels,
             "threshold": self._threshold(head, loss, node),
         }
@@ -146,6 +106,42 @@ class SparseCategoricalAccuracy(Accuracy):
     _labels = True
 
 
+class TopKCategoricalAccuracy(CategoricalAccuracy):
+    """Share of samples whose class has fewer than `k` columns greater than its own.
+
+    Parameters
+    ----------
+    k : int
+    name : str, optional
+
+    Examples
+    --------
+    >>> from fusednn import metrics
+    >>> metrics.TopKCategoricalAccuracy(3).k
+    3
+    """
+
+    name = "top_k_categorical_accuracy"
+
+    @helpful_keywords
+    def __init__(self, k: int = 5, name: str | None = None) -> None:
+        self.k = check_integer("k", k, 1)
+        self.name = name or type(self).name
+
+    def get_config(self) -> dict[str, Any]:
+        return {"k": self.k}
+
+    def resolve(self, head: Head, loss: Loss) -> dict[str, Any]:
+        return {**super().resolve(head, loss), "top": self.k}
+
+
+class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
+    """`TopKCategoricalAccuracy` with class numbers as targets."""
+
+    name = "sparse_top_k_categorical_accuracy"
+    _labels = True
+
+
 class LossMetric(Metric):
     """A loss reported as a metric. ``get("mse")`` and the like make it.
 
@@ -180,73 +176,34 @@ class LossMetric(Metric):
         }
 
 
+class MeanSquaredError(LossMetric):
+    """Mean of ``(x - t)^2``."""
+
+    def __init__(self, name: str = "mean_squared_error") -> None:
+        super().__init__("mean_squared_error", name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+class MeanAbsoluteError(LossMetric):
+    """Mean of ``|x - t|``."""
+
+    def __init__(self, name: str = "mean_absolute_error") -> None:
+        super().__init__("mean_absolute_error", name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
 class RootMeanSquaredError(LossMetric):
     """Square root of the mean squared error over all samples."""
 
-    def __init__(self) -> None:
-        super().__init__("mean_squared_error", "root_mean_squared_error")
+    def __init__(self, name: str = "root_mean_squared_error") -> None:
+        super().__init__("mean_squared_error", name)
 
     def get_config(self) -> dict[str, Any]:
         return {}
 
     def finish(self, mean: float) -> float:
         return math.sqrt(mean) if mean >= 0 else mean
-
-
-_CLASSES: dict[str, type[Metric]] = {
-    c.__name__: c
-    for c in (
-        Accuracy,
-        BinaryAccuracy,
-        CategoricalAccuracy,
-        SparseCategoricalAccuracy,
-        LossMetric,
-        RootMeanSquaredError,
-    )
-}
-_NAMES: dict[str, type[Metric]] = {
-    "accuracy": Accuracy,
-    "acc": Accuracy,
-    "binary_accuracy": BinaryAccuracy,
-    "categorical_accuracy": CategoricalAccuracy,
-    "sparse_categorical_accuracy": SparseCategoricalAccuracy,
-    "root_mean_squared_error": RootMeanSquaredError,
-    "rmse": RootMeanSquaredError,
-}
-
-
-def names() -> list[str]:
-    """Return the names that ``compile(metrics=...)`` knows."""
-    return [*_NAMES, *losses.names()]
-
-
-def get(identifier: str | Mapping | Metric | Loss) -> Metric:
-    """Return the metric that a name, a dict of ``serialize()`` or an instance stands for.
-
-    Examples
-    --------
-    >>> from fusednn import metrics
-    >>> metrics.get("mae").name
-    'mae'
-    """
-    if isinstance(identifier, Metric):
-        return identifier
-    if isinstance(identifier, Loss):
-        return LossMetric(identifier)
-    if isinstance(identifier, type) and issubclass(identifier, Metric):
-        return identifier()
-    if isinstance(identifier, str):
-        kind = _NAMES.get(identifier.lower()) or _CLASSES.get(identifier)
-        if kind is not None and kind is not LossMetric:
-            metric = kind()
-            if identifier.lower() in _NAMES and identifier.lower() != metric.name:
-                metric.name = identifier.lower()
-            return metric
-        if losses.find(identifier) is not None:
-            return LossMetric(identifier)
-        raise unknown_choice("metric", identifier, names())
-    if isinstance(identifier, Mapping) and identifier.get("class_name") in _CLASSES:
-        metric = _CLASSES[identifier["class_name"]](**identifier.get("config", {}))
-        metric.name = identifier.get("name", metric.name)
-        return metric
-    raise TypeError(f"a metric must be a name or one of fusednn.metrics, got {identifier!r}")
