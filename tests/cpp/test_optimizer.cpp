@@ -248,7 +248,8 @@ void check_clipping() {
   }
 }
 
-// Moments that fade away end as zeros, not among the subnormal numbers, and nobody else is affected.
+// Moments that fade away never end among the subnormal numbers, and nobody else is affected. Without a
+// fused multiply-add it may be what is taken off them that becomes zero: they then stay where they are.
 void check_fading_moments() {
 #if defined(__x86_64__) || defined(__aarch64__)
   constexpr Index n = 9001;
@@ -272,7 +273,9 @@ void check_fading_moments() {
     op.elements = n;
     op.groups = &group;
     execute(Command(op, DType::float32), team);
-    for (Index i = 0; i < n; ++i) check(moment[i] == 0, "a moment too small to be normal");
+    for (Index i = 0; i < n; ++i) {
+      check(moment[i] == 0 || moment[i] >= tiny, "a moment too small to be normal");
+    }
     volatile float half = tiny;
     half = half * 0.5f;
     check(half > 0, "the caller's arithmetic is as before");
