@@ -20,7 +20,7 @@ class Constraint:
 
     def bound(self) -> dict[str, Any]:
         """Return what the engine is told: bound, low, high, rate."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define bound()")
 
     def get_config(self) -> dict[str, float]:
         """Return the constructor's arguments."""

@@ -27,7 +27,7 @@ class Initializer:
 
     def __call__(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return float64 values of the given shape."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define __call__()")
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -80,7 +80,7 @@ class _Random(Initializer):
         return self._draw(shape, rng)
 
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _draw()")
 
 
 def _seed(seed: int | None) -> int | None:

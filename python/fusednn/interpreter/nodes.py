@@ -48,11 +48,11 @@ class Kind:
 
     @staticmethod
     def forward(node: Node, inputs: list[np.ndarray]) -> tuple[np.ndarray, Any]:
-        raise NotImplementedError
+        raise NotImplementedError("each type of node must define forward()")
 
     @staticmethod
     def backward(node: Node, gradient: np.ndarray, kept: Any) -> list[np.ndarray]:
-        raise NotImplementedError
+        raise NotImplementedError("each type of node must define backward()")
 
 
 def _rows(array: np.ndarray) -> np.ndarray:

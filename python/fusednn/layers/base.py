@@ -158,7 +158,7 @@ class Layer:
 
         The first has the layer's name (its suffix is empty) and takes the layer's inputs.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define nodes()")
 
     def penalties(self) -> dict[str, L1L2 | None]:
         """Return a regulariser or None for parameters that can have one, by name."""

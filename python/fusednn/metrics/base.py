@@ -34,7 +34,7 @@ class Metric:
 
         ValueError where the metric does not fit the output or the loss.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define resolve()")
 
     def finish(self, mean: float) -> float:
         """Return the metric, given the mean over samples of what the engine computed."""

@@ -119,7 +119,7 @@ class Thresholded(Metric):
         return self._of(Rates(np.asarray(total), len(self.thresholds)))
 
     def _of(self, rates: Rates) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _of()")
 
     def _in_order(self, values: np.ndarray) -> Any:
         """Return a value for each threshold as given: a number if there is only one."""

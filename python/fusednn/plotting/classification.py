@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fusednn import metrics
 from fusednn.arrays import to_numbers
 from fusednn.plotting.canvas import new_figure, tidy
 
@@ -55,7 +56,7 @@ def confusion_matrix(y_true: Any, y_pred: Any, classes: int | None = None) -> np
     size = int(highest) + 1 if classes is None else classes
     if lowest < 0 or highest >= size:
         raise ValueError(f"class numbers must lie in [0, {size}), got {lowest} to {highest}")
-    return np.bincount(true * size + predicted, minlength=size * size).reshape(size, size)
+    return metrics.confusion_matrix(true, predicted, size)
 
 
 def plot_confusion_matrix(

@@ -95,20 +95,20 @@ class BaseMLP(CallbackSupport, Tagged):
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         """Return X and y checked, y as a matrix of one column per output."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _validate_input()")
 
     def _validate_others(self, X: Any, y: Any) -> tuple[Any, Any]:
         """Return validation data checked, y as a matrix of one column per output."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _validate_others()")
 
     def _objective(self, n_outputs: int) -> Objective:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _objective()")
 
     def _score_outputs(
         self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None
     ) -> float:
         """Return accuracy or R² of the last layer's values, before its activation."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _score_outputs()")
 
     # ---- parameters ----------------------------------------------------------------------------
 

@@ -98,6 +98,11 @@ class StochasticFit:
         estimator, rows = self.estimator, self.train.rows
         batch_size = batch_size_of(estimator, rows)
         hooks = CallbackList(estimator.callbacks)
+        if steppers := hooks.steppers("train"):
+            raise ValueError(
+                "callbacks: an epoch is one native call here, so no callback can see its batches; "
+                f"got {type(steppers[0]).__name__}, which wants to"
+            )
         verbose = estimator.verbose
         steps = math.ceil(rows / batch_size)
         params = {"epochs": epochs, "steps": steps, "verbose": int(verbose)}
