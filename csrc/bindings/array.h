@@ -33,6 +33,10 @@ struct View {
   ElementType type;
   bool read_only = false;
   py::object owner;
+  // In the memory of the device "cuda": the array itself, for whoever has to make one like it, and the
+  // stream that its library works on.
+  py::object on_device;
+  uint64_t queue = 0;
 
   Index size() const { return engine::size_of(shape); }
   // As a matrix: the last axis is a row, all others count rows.
@@ -44,10 +48,14 @@ struct View {
   Matrix matrix() const;    // of a view for which is_matrix() holds
 };
 
-// The memory of an object as it is. ValueError where a CPU cannot read it.
+// The memory of an object as it is, in the memory of the host or of the device. ValueError where neither
+// can read it.
 View view(py::handle object, const std::string& argument);
 
-// The same memory as a NumPy array.
+// ValueError where that is the memory of a device.
+void need_host(const View& view, const std::string& argument);
+
+// The same memory as a NumPy array; of the host's alone.
 py::array as_numpy(const View& view);
 
 // The data of a NumPy array that is aligned and has exactly this dtype, and the shape and the strides
@@ -60,7 +68,9 @@ char* data_like(py::handle object, const py::dtype& dtype, const View& like, Acc
 struct Expected {
   DType dtype;
   std::string like;
+  py::object on_device = {};  // as in View
 };
+Expected like(const View& view, const std::string& argument);
 View real(py::handle object, const std::string& argument,
           const std::optional<Expected>& expected = std::nullopt);
 // The same with is_matrix() instead of contiguous().
@@ -74,6 +84,9 @@ std::optional<View> optional_real(py::handle object, const std::string& argument
 View as_it_lies(py::handle object, const std::string& argument,
                 const std::optional<Expected>& expected = std::nullopt);
 
+// Likewise an array of bytes.
+View as_bytes_lie(const py::array& array, const std::string& argument);
+
 // A float array that a kernel changes where it lies: writable and contiguous, or ValueError.
 View in_place(py::handle object, const std::string& argument,
               const std::optional<Expected>& expected = std::nullopt);
@@ -86,14 +99,18 @@ struct Output {
 };
 Output output(py::handle out, const std::string& argument, const Shape& shape,
               const Expected& expected);
-Output fresh(const Shape& shape, DType dtype);
+// A new array where `like` is, of its library.
+Output fresh(const Shape& shape, const View& like);
+Output fresh(const Shape& shape, DType dtype, const py::object& on_device = {});
 
-// Class numbers as contiguous int32, each in [0, classes) or equal to ignore_index.
+// Class numbers as contiguous int32, each in [0, classes) or equal to ignore_index. On a device they must
+// lie so already, and nobody looks at them: a number that is no class belongs to none.
 View labels(py::handle object, const std::string& argument, Index rows, Index classes,
-            const std::optional<int32_t>& ignore_index = std::nullopt);
+            const std::optional<int32_t>& ignore_index = std::nullopt,
+            const py::object& on_device = {});
 
-// Row numbers as contiguous int64, each in [0, rows), as many as there are rows.
-View places(py::handle object, const std::string& argument, Index rows);
+// Row numbers as contiguous int64: n of them, each in [0, rows).
+View places(py::handle object, const std::string& argument, Index n, Index rows);
 
 bool overlap(const View& a, const View& b);
 // Copies an input whose memory the output would overwrite. Kernels that read an element before they

@@ -17,6 +17,7 @@
 #include "engine/catalog.h"
 #include "engine/chain.h"
 #include "engine/cross_entropy.h"
+#include "engine/memory.h"
 #include "engine/registry.h"
 
 namespace fusednn::bindings {
@@ -52,13 +53,15 @@ class Chain {
   // layers: (in, out, weight stride, activation, its parameters).
   using Layer = std::tuple<Index, Index, Index, std::string, py::dict>;
 
-  Chain(const std::string& dtype, Index rows, Index x_stride, const std::vector<Layer>& layers)
-      : chain_(engine::find_backend("cpu"), shape_of(dtype, rows, x_stride, layers)) {}
+  Chain(const std::string& dtype, Index rows, Index x_stride, const std::vector<Layer>& layers,
+        const std::string& device)
+      : backend_(engine::find_backend(device)),
+        chain_(backend_, shape_of(dtype, rows, x_stride, layers)) {}
 
   Index kept() const { return chain_.kept(); }
   bool reads_y() const { return chain_.reads_y(); }
 
-  void forward(const py::list& addresses) const {
+  void forward(const py::list& addresses, uint64_t queue) const {
     const bool rows = chain_.shape().rows > 0;
     Addresses from(addresses, 3 + 2 * layers());
     engine::ChainForward memory;
@@ -67,10 +70,11 @@ class Chain {
     memory.y = from.existing("y", rows);
     memory.parameters = parameters(from);
     const py::gil_scoped_release without_gil;
+    const engine::OnQueue here(backend_, queue);
     chain_.forward(memory);
   }
 
-  void backward(const py::list& addresses, const py::list& gradients) const {
+  void backward(const py::list& addresses, const py::list& gradients, uint64_t queue) const {
     const bool rows = chain_.shape().rows > 0;
     Addresses from(addresses, 4 + 2 * layers());
     engine::ChainBackward memory;
@@ -87,6 +91,7 @@ class Chain {
       memory.gradients.push_back({weight, to.next()});
     }
     const py::gil_scoped_release without_gil;
+    const engine::OnQueue here(backend_, queue);
     chain_.backward(memory);
   }
 
@@ -114,6 +119,7 @@ class Chain {
     return list;
   }
 
+  const Backend& backend_;
   engine::Chain chain_;
 };
 
@@ -161,16 +167,17 @@ void bind_chain(py::module_& m) {
   using namespace py::literals;
   py::class_<Chain>(m, "Chain",
                     "Dense layers over tensors known by their addresses, weights as (out, in).")
-      .def(py::init<const std::string&, Index, Index, const std::vector<Chain::Layer>&>(),
-           "dtype"_a, "rows"_a, "x_stride"_a, "layers"_a,
+      .def(py::init<const std::string&, Index, Index, const std::vector<Chain::Layer>&,
+                    const std::string&>(),
+           "dtype"_a, "rows"_a, "x_stride"_a, "layers"_a, "device"_a = "cpu",
            "layers: (in, out, stride of the weight's rows, activation, its parameters).")
       .def_property_readonly("kept", &Chain::kept,
                              "How many elements forward keeps for backward, beside y.")
       .def_property_readonly("reads_y", &Chain::reads_y, "Whether backward reads y.")
-      .def("forward", &Chain::forward, "addresses"_a,
+      .def("forward", &Chain::forward, "addresses"_a, "queue"_a = 0,
            "addresses: x, kept, y, then weight and bias of each layer.")
       .def(
-          "backward", &Chain::backward, "addresses"_a, "gradients"_a,
+          "backward", &Chain::backward, "addresses"_a, "gradients"_a, "queue"_a = 0,
           "addresses: x, kept, y, dy, then weight and bias of each layer. gradients: of x, then of "
           "weight and bias of each layer; 0: not wanted.");
   m.def(

@@ -11,6 +11,7 @@
 #include "bindings/run.h"
 #include "bindings/specs.h"
 #include "engine/catalog.h"
+#include "engine/registry.h"
 
 namespace fusednn::bindings {
 namespace {
@@ -24,22 +25,37 @@ Reduction reduction_of(const std::string& name) {
   throw std::invalid_argument("reduction='" + name + "' is unknown; choose mean, sum or none");
 }
 
-// What "mean" divides by: the rows that are not ignored, or the sum of their class weights.
-double divisor_of(const Loss& op, DType dtype) {
-  if (op.target.labels == nullptr) return static_cast<double>(op.rows);
+// Numbers behind a pointer, where the host can read them.
+template <class T>
+const T* on_host(const void* data, Index n, const View& like, std::vector<char>& copy) {
+  if (!like.on_device || data == nullptr) return static_cast<const T*>(data);
+  copy.resize(static_cast<size_t>(n) * sizeof(T));
+  const Backend& backend = engine::find_backend("cuda");
+  const engine::OnQueue queue(backend, like.queue);
+  backend.download(copy.data(), data, copy.size());
+  return reinterpret_cast<const T*>(copy.data());
+}
+
+template <class T>
+double sum_of_class_weights(const Loss& op, const View& x) {
+  std::vector<char> labels_copy, weights_copy;
+  const auto* labels = on_host<int32_t>(op.target.labels, op.rows, x, labels_copy);
+  const T* weights = on_host<T>(op.class_weight, op.cols, x, weights_copy);
   double total = 0;
   for (Index i = 0; i < op.rows; ++i) {
-    const int32_t label = op.target.labels[i];
+    const int32_t label = labels[i];
     if (label == op.ignore_index) continue;
-    if (op.class_weight == nullptr) {
-      total += 1;
-    } else if (dtype == DType::float32) {
-      total += static_cast<const float*>(op.class_weight)[label];
-    } else {
-      total += static_cast<const double*>(op.class_weight)[label];
-    }
+    total += weights != nullptr && label >= 0 && label < op.cols ? weights[label] : 1;
   }
   return total;
+}
+
+// What "mean" divides by: the rows that are not ignored, or the sum of their class weights.
+double divisor_of(const Loss& op, const View& x) {
+  const bool all_alike = op.class_weight == nullptr && op.ignore_index == Loss().ignore_index;
+  if (op.target.labels == nullptr || all_alike) return static_cast<double>(op.rows);
+  return x.dtype() == DType::float32 ? sum_of_class_weights<float>(op, x)
+                                     : sum_of_class_weights<double>(op, x);
 }
 
 // The views of a call, read and checked one after the other.
@@ -55,7 +71,7 @@ struct Arguments {
   Arguments(const std::string& loss_name, const engine::LossInfo& loss_info)
       : name(loss_name), info(loss_info) {}
 
-  Expected expected() const { return {x.dtype(), "predictions"}; }
+  Expected expected() const { return like(x, "predictions"); }
 
   void read_predictions(const py::object& given) {
     x = real_matrix(given, "predictions");
@@ -74,7 +90,7 @@ struct Arguments {
     t = view(given, "targets");
     by_label = info.rowwise && (t.type.kind == 'i' || t.type.kind == 'u') && t.shape.size() == 1;
     if (by_label) {
-      t = labels(given, "targets", rows, cols, ignore_index);
+      t = labels(given, "targets", rows, cols, ignore_index, x.on_device);
       return;
     }
     if (ignore_index) {
@@ -148,14 +164,13 @@ py::tuple loss(const std::string& name, const py::dict& hyper, const py::object&
   arguments.read_gradient(gradient, out);
   arguments.fill(op);
 
-  const DType dtype = arguments.x.dtype();
-  const Output values = fresh({op.rows}, dtype);
+  const Output values = fresh({op.rows}, arguments.x);
   op.values = values.view.data;
-  const double divisor = reduce == Reduction::mean ? divisor_of(op, dtype) : 1;
+  const double divisor = reduce == Reduction::mean ? divisor_of(op, arguments.x) : 1;
   const double scale = divisor == 0 ? 0 : 1 / divisor;
   op.scale = &scale;
   double total = 0;
-  Run(dtype).add(op).add(Sum{op.values, op.rows, &total}).now();
+  Run(arguments.x).add(op).add(Sum{op.values, op.rows, &total}).now();
 
   const py::object slope = gradient ? arguments.gradient.object : py::none();
   if (reduce == Reduction::none) return py::make_tuple(values.object, slope);

@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <exception>
 #include <limits>
 #include <stdexcept>
 #include <thread>
@@ -14,7 +12,9 @@
 #include "bindings/array.h"
 #include "bindings/bindings.h"
 #include "bindings/network_data.h"
+#include "bindings/outside.h"
 #include "bindings/specs.h"
+#include "engine/epochs.h"
 #include "engine/network.h"
 #include "engine/registry.h"
 
@@ -38,7 +38,7 @@ std::vector<Spec> specs_of(const py::list& given, const char* name, Spec (*read)
 }
 
 // An engine::Network and who is using it. One run at a time; a watcher, which is called from within
-// one, may read and tune the network but not start another.
+// one, may read and tune the network, predict and evaluate, but not train.
 class BoundNetwork {
  public:
   engine::Network network;
@@ -47,20 +47,27 @@ class BoundNetwork {
                const Backend& backend, uint64_t seed)
       : network(nodes, precision, backend, seed) {}
 
+  enum class Within { nothing, run };  // whether a watcher may do it in the middle of its run
+
   class Use {
    public:
-    Use(BoundNetwork& owner, const char* what) : owner_(owner) {
+    Use(BoundNetwork& owner, const char* what, Within within = Within::nothing) : owner_(owner) {
       std::thread::id nobody;
-      if (!owner.user_.compare_exchange_strong(nobody, std::this_thread::get_id())) {
+      if (owner.user_.compare_exchange_strong(nobody, std::this_thread::get_id())) return;
+      if (within == Within::nothing || nobody != std::this_thread::get_id()) {
         throw std::runtime_error(std::string(what) + ": this network is already running");
       }
+      aside_.emplace(owner.network);
     }
-    ~Use() { owner_.user_ = std::thread::id(); }
+    ~Use() {
+      if (!aside_) owner_.user_ = std::thread::id();
+    }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
 
    private:
     BoundNetwork& owner_;
+    std::optional<engine::Network::Aside> aside_;
   };
 
   // For small settings, which the watcher of the present run may change between two steps.
@@ -166,6 +173,12 @@ py::list optimizer_states(BoundNetwork& self) {
   return list;
 }
 
+std::optional<py::list> collected_gradients(const py::object& self) {
+  engine::Network& network = visible(bound(self), "collected_gradients");
+  if (network.collected_gradients() == nullptr) return std::nullopt;
+  return views(network, network.collected_gradients(), self);
+}
+
 std::optional<py::list> ema(BoundNetwork& self) {
   visible(self, "ema");
   const std::shared_ptr<engine::Optimizer>& optimizer = self.network.optimizer();
@@ -220,77 +233,6 @@ void set_optimizer_memory(BoundNetwork& self, const py::object& given) {
 
 // ---- runs ------------------------------------------------------------------------------------------
 
-py::dict describe(const EpochReport& report) {
-  py::dict result;
-  result["rows"] = report.rows;
-  result["steps"] = report.steps;
-  result["losses"] = report.losses;
-  py::list metrics;
-  for (size_t i = 0; i < report.metrics.size(); ++i) {
-    const engine::TallyReport& tally = report.tallies[i];
-    if (tally.counts == nullptr) {
-      metrics.append(report.metrics[i]);
-    } else {
-      metrics.append(py::array_t<double>(static_cast<py::ssize_t>(tally.n), tally.counts));
-    }
-  }
-  result["metrics"] = metrics;
-  result["penalty"] = report.penalty;
-  result["stopped"] = report.stopped;
-  return result;
-}
-
-// Looks at the world outside between two steps: signals (Ctrl-C) always, Python's callable at its
-// interval. What either raises stops the run and is raised again once the network is at rest.
-class Outside {
- public:
-  Outside(py::object callable, double interval)
-      : callable_(std::move(callable)), interval_(interval), last_(Clock::now()) {
-    if (!callable_.is_none() && PyCallable_Check(callable_.ptr()) == 0) {
-      throw py::type_error("watcher: " + shown(callable_) + " cannot be called");
-    }
-    if (!(interval >= 0)) {
-      throw std::invalid_argument("interval=" + std::to_string(interval) + " must not be negative");
-    }
-  }
-
-  engine::Watcher watcher() {
-    constexpr double kSignals = 0.05;  // seconds between two looks at them
-    return {[this](const EpochReport& report) { return look(report); },
-            callable_.is_none() ? kSignals : std::min(interval_, kSignals)};
-  }
-
-  void raise() const {
-    if (raised_) std::rethrow_exception(raised_);
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  bool look(const EpochReport& report) {
-    const py::gil_scoped_acquire gil;
-    try {
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (callable_.is_none()) return true;
-      const Clock::time_point now = Clock::now();
-      if (std::chrono::duration<double>(now - last_).count() < interval_) return true;
-      last_ = now;
-      const py::object answer = callable_(describe(report));
-      const int wish = answer.is_none() ? 1 : PyObject_IsTrue(answer.ptr());
-      if (wish < 0) throw py::error_already_set();
-      return wish != 0;
-    } catch (...) {
-      raised_ = std::current_exception();
-      return false;
-    }
-  }
-
-  py::object callable_;
-  double interval_;
-  Clock::time_point last_;
-  std::exception_ptr raised_;
-};
-
 template <class Body>
 auto without_gil(Body body) {
   const py::gil_scoped_release released;
@@ -313,10 +255,12 @@ engine::RunOptions options_of(Index batch_size, int max_threads) {
 
 // What an epoch of training or evaluation is told besides its data.
 struct EpochArguments {
+  const py::object& begun;
   Index batch_size;
   const py::object &order, &watcher;
   double interval;
   int max_threads;
+  double mixup = 0;
 };
 
 using Epoch = EpochReport (engine::Network::*)(const engine::Dataset&, const engine::RunOptions&);
@@ -324,6 +268,8 @@ using Epoch = EpochReport (engine::Network::*)(const engine::Dataset&, const eng
 py::dict run_epoch(BoundNetwork& self, Epoch epoch, Data data, const EpochArguments& given,
                    const py::dict& schedules = {}) {
   engine::RunOptions options = options_of(given.batch_size, given.max_threads);
+  options.mixup = given.mixup;
+  options.begun = read_begun(data, self.network, given.begun);
   options.order = read_order(data, given.order);
   const Index steps = (data.set.rows + given.batch_size - 1) / given.batch_size;
   options.schedules = read_schedules(data, schedules, steps);
@@ -337,20 +283,63 @@ py::dict run_epoch(BoundNetwork& self, Epoch epoch, Data data, const EpochArgume
 py::dict train(BoundNetwork& self, const py::list& inputs, const py::list& targets,
                const py::object& sample_weight, Index batch_size, const py::object& order,
                const py::object& watcher, double interval, int max_threads,
-               const py::dict& schedules) {
+               const py::dict& schedules, const py::object& begun, double mixup) {
+  if (!(mixup >= 0)) {
+    throw std::invalid_argument("mixup=" + std::to_string(mixup) + " must not be negative");
+  }
   const BoundNetwork::Use use(self, "train");
   return run_epoch(self, &engine::Network::train,
                    read_data(self.network, inputs, targets, sample_weight),
-                   {batch_size, order, watcher, interval, max_threads}, schedules);
+                   {begun, batch_size, order, watcher, interval, max_threads, mixup}, schedules);
+}
+
+double number_of(const py::dict& given, const char* key, const char* argument) {
+  if (!given.contains(key)) {
+    throw std::invalid_argument(std::string(argument) + ": has no '" + key + "'");
+  }
+  return py::cast<double>(given[key]);
+}
+
+// Epochs until the loss no longer falls; `plateau` is brought up to date, also where Ctrl-C ends them.
+void train_epochs(BoundNetwork& self, const py::list& inputs,
+                  const py::list& targets, Index batch_size, Index epochs,
+                  const py::dict& plateau, const py::object& order, int max_threads,
+                  const py::dict& schedules) {
+  if (epochs < 0) {
+    throw std::invalid_argument("epochs=" + std::to_string(epochs) + " must not be negative");
+  }
+  const auto number = [&](const char* key) { return number_of(plateau, key, "plateau"); };
+  engine::Plateau rule;
+  rule.tol = number("tol");
+  rule.patience = number("patience");
+  rule.best = number("best");
+  rule.stalls = static_cast<Index>(number("stalls"));
+  const engine::EpochLoss loss{number("factor"), number("offset")};
+  const BoundNetwork::Use use(self, "train_epochs");
+  Data data = read_data(self.network, inputs, targets, py::none());
+  engine::RunOptions options = options_of(batch_size, max_threads);
+  options.order = read_order(data, order, epochs);
+  const Index steps = (data.set.rows + batch_size - 1) / batch_size;
+  options.schedules = read_schedules(data, schedules, epochs * steps);
+  Outside outside(py::none(), 0);
+  options.watcher = outside.watcher();
+  const std::vector<double> losses = without_gil([&] {
+    return engine::train_epochs(self.network, data.set, options, epochs, loss, rule);
+  });
+  plateau["best"] = rule.best;
+  plateau["stalls"] = rule.stalls;
+  plateau["losses"] = losses;
+  outside.raise();
 }
 
 py::dict evaluate(BoundNetwork& self, const py::list& inputs, const py::list& targets,
                   const py::object& sample_weight, Index batch_size, const py::object& order,
-                  const py::object& watcher, double interval, int max_threads) {
-  const BoundNetwork::Use use(self, "evaluate");
+                  const py::object& watcher, double interval, int max_threads,
+                  const py::object& begun) {
+  const BoundNetwork::Use use(self, "evaluate", BoundNetwork::Within::run);
   return run_epoch(self, &engine::Network::evaluate,
                    read_data(self.network, inputs, targets, sample_weight),
-                   {batch_size, order, watcher, interval, max_threads});
+                   {begun, batch_size, order, watcher, interval, max_threads});
 }
 
 py::dict compute_gradients(BoundNetwork& self, const py::list& inputs, const py::list& targets,
@@ -364,7 +353,7 @@ py::dict compute_gradients(BoundNetwork& self, const py::list& inputs, const py:
 
 py::list predict(BoundNetwork& self, const py::list& inputs, const py::object& nodes_wanted,
                  Index batch_size, int max_threads) {
-  const BoundNetwork::Use use(self, "predict");
+  const BoundNetwork::Use use(self, "predict", BoundNetwork::Within::run);
   const std::vector<int> wanted = node_places(nodes_wanted, "nodes");
   const Data data = read_inputs(self.network, inputs);
   engine::RunOptions options = options_of(batch_size, max_threads);
@@ -452,9 +441,16 @@ void bind_network(py::module_& m) {
   network.def_property(
       "optimizer_steps", [](const Self& self) { return self.optimizer("optimizer_steps").steps(); },
       &set_optimizer_steps);
-  network.def_property_readonly(
+  network.def_property(
       "collected", [](const Self& self) { return self.network.collected(); },
+      [](Self& self, Index steps) {
+        self.need_access("collected");
+        self.network.set_collected(steps);
+      },
       "Steps since the last update, where several make one.");
+  network.def(
+      "collected_gradients", &collected_gradients,
+      "The sum of their gradients, one array per parameter; None where one step makes one.");
   network.def_property(
       "optimizer_memory",
       [](const Self& self) { return self.optimizer("optimizer_memory").memory(); },
@@ -473,12 +469,19 @@ void bind_network(py::module_& m) {
   network.def(
       "train", &train, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(), "batch_size"_a = 32,
       "order"_a = py::none(), "watcher"_a = py::none(), "interval"_a = 0.05, "max_threads"_a = 0,
-      "schedules"_a = py::dict(),
+      "schedules"_a = py::dict(), "begun"_a = py::none(), "mixup"_a = 0.0,
       "One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; "
-      "it keeps the last one.");
+      "it keeps the last one. The report goes on from that of the part that was begun. With "
+      "mixup, samples are mixed in shares of the symmetric beta distribution with this parameter.");
+  network.def("train_epochs", &train_epochs, "inputs"_a, "targets"_a, "batch_size"_a, "epochs"_a,
+              "plateau"_a, "order"_a = py::none(), "max_threads"_a = 0, "schedules"_a = py::dict(),
+              "Epochs one after another until the loss, (factor x losses + penalty + offset) / rows, "
+              "has not fallen by tol for more than `patience` in a row. The losses go into the plateau. "
+              "Order and schedules are those of all epochs, end to end.");
   network.def("evaluate", &evaluate, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(),
               "batch_size"_a = 32, "order"_a = py::none(), "watcher"_a = py::none(),
-              "interval"_a = 0.05, "max_threads"_a = 0, "Losses and metrics, nothing else.");
+              "interval"_a = 0.05, "max_threads"_a = 0, "begun"_a = py::none(),
+              "Losses and metrics, nothing else.");
   network.def("compute_gradients", &compute_gradients, "inputs"_a, "targets"_a,
               "sample_weight"_a = py::none(), "training"_a = true, "max_threads"_a = 0,
               "One batch forward and backward; gradients() shows the result.");

@@ -22,7 +22,7 @@ struct Normalised {
       throw std::invalid_argument("x: has shape " + engine::to_string(x.shape) +
                                   ", expected rows and columns, at least one of each");
     }
-    const Expected expected{x.dtype(), "x"};
+    const Expected expected = like(x, "x");
     gamma = optional_real(scale, "gamma", {x.columns()}, expected);
     beta = optional_real(shift, "beta", {x.columns()}, expected);
     y = output(out, "out", x.shape, expected);
@@ -58,11 +58,11 @@ void need_epsilon(double epsilon) {
 View statistics(const py::object& given, const std::string& argument, const View& x,
                 bool training) {
   if (given.is_none()) {
-    View scratch = fresh({x.columns()}, x.dtype()).view;
-    Run(x.dtype()).add(Fill{scratch.data, x.columns(), 1}).now();
+    View scratch = fresh({x.columns()}, x).view;
+    Run(x).add(Fill{scratch.data, x.columns(), 1}).now();
     return scratch;
   }
-  const Expected expected{x.dtype(), "x"};
+  const Expected expected = like(x, "x");
   View result = training ? in_place(given, argument, expected) : real(given, argument, expected);
   expect_shape(result, argument, {x.columns()});
   return result;
@@ -70,8 +70,8 @@ View statistics(const py::object& given, const std::string& argument, const View
 
 py::tuple batch_norm_forward(const py::object& x, const py::object& gamma, const py::object& beta,
                              const py::object& running_mean, const py::object& running_variance,
-                             bool training, double momentum, double epsilon,
-                             const py::object& out) {
+                             bool training, double momentum, double epsilon, const py::object& out,
+                             bool unbiased) {
   need_epsilon(epsilon);
   if (!(momentum >= 0 && momentum <= 1)) {
     throw std::invalid_argument("momentum=" + std::to_string(momentum) + " must lie in [0, 1]");
@@ -101,8 +101,8 @@ py::tuple batch_norm_forward(const py::object& x, const py::object& gamma, const
   if (training && overlap(mean_now, variance_now)) {
     throw std::invalid_argument("running_mean and running_variance: share memory");
   }
-  const Output mean = fresh({n.x.columns()}, n.x.dtype());
-  const Output inverse_deviation = fresh({n.x.columns()}, n.x.dtype());
+  const Output mean = fresh({n.x.columns()}, n.x);
+  const Output inverse_deviation = fresh({n.x.columns()}, n.x);
   BatchNormForward op;
   n.fill(op);
   op.running_mean = mean_now.data;
@@ -112,7 +112,8 @@ py::tuple batch_norm_forward(const py::object& x, const py::object& gamma, const
   op.momentum = momentum;
   op.epsilon = epsilon;
   op.training = training;
-  Run(n.x.dtype()).add(op).now();
+  op.unbiased = unbiased;
+  Run(n.x).add(op).now();
   if (!training) return py::make_tuple(n.y.object, py::none(), py::none());
   return py::make_tuple(n.y.object, mean.object, inverse_deviation.object);
 }
@@ -122,14 +123,14 @@ py::tuple layer_norm_forward(const py::object& x, const py::object& gamma, const
   need_epsilon(epsilon);
   const Normalised n(x, gamma, beta, out);
   n.need_untouched_input();
-  const Output mean = fresh({n.x.rows()}, n.x.dtype());
-  const Output inverse_deviation = fresh({n.x.rows()}, n.x.dtype());
+  const Output mean = fresh({n.x.rows()}, n.x);
+  const Output inverse_deviation = fresh({n.x.rows()}, n.x);
   LayerNormForward op;
   n.fill(op);
   op.mean = mean.view.data;
   op.inverse_deviation = inverse_deviation.view.data;
   op.epsilon = epsilon;
-  Run(n.x.dtype()).add(op).now();
+  Run(n.x).add(op).now();
   return py::make_tuple(n.y.object, mean.object, inverse_deviation.object);
 }
 
@@ -140,7 +141,7 @@ py::tuple norm_backward(const py::object& dy, const py::object& x, const py::obj
                         const py::object& out) {
   Normalised n(x, gamma, py::none(), out);
   keep_apart(n.x, n.y.view, Same::refused);
-  const Expected expected{n.x.dtype(), "x"};
+  const Expected expected = like(n.x, "x");
   View upstream = real_matrix(dy, "dy", expected);
   keep_apart(upstream, n.y.view, Same::allowed);
   expect_shape(upstream, "dy", n.x.shape);
@@ -151,8 +152,8 @@ py::tuple norm_backward(const py::object& dy, const py::object& x, const py::obj
   keep_apart(deviation_kept, n.y.view, Same::refused);
   expect_shape(mean_kept, "mean", {groups});
   expect_shape(deviation_kept, "inverse_deviation", {groups});
-  const Output dgamma = fresh({n.x.columns()}, expected.dtype);
-  const Output dbeta = fresh({n.x.columns()}, expected.dtype);
+  const Output dgamma = fresh({n.x.columns()}, n.x);
+  const Output dbeta = fresh({n.x.columns()}, n.x);
   Op op;
   op.x = n.x.matrix();
   op.dy = upstream.matrix();
@@ -164,7 +165,7 @@ py::tuple norm_backward(const py::object& dy, const py::object& x, const py::obj
   op.dbeta = dbeta.view.data;
   op.rows = n.x.rows();
   op.cols = n.x.columns();
-  Run(expected.dtype).add(op).now();
+  Run(n.x).add(op).now();
   return py::make_tuple(n.y.object, dgamma.object, dbeta.object);
 }
 
@@ -175,7 +176,7 @@ void bind_normalization(py::module_& m) {
   m.def(
       "batch_norm_forward", &batch_norm_forward, "x"_a, "gamma"_a, "beta"_a, "running_mean"_a,
       "running_variance"_a, "training"_a = true, "momentum"_a = 0.1, "epsilon"_a = 1e-5,
-      "out"_a = py::none(),
+      "out"_a = py::none(), "unbiased"_a = true,
       "(y, mean, inverse deviation), the last two None in inference; running statistics change in "
       "place.");
   m.def("layer_norm_forward", &layer_norm_forward, "x"_a, "gamma"_a, "beta"_a, "epsilon"_a = 1e-5,

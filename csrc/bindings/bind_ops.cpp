@@ -8,6 +8,7 @@
 #include "bindings/bindings.h"
 #include "bindings/run.h"
 #include "bindings/specs.h"
+#include "engine/augment.h"
 #include "engine/catalog.h"
 
 namespace fusednn::bindings {
@@ -21,7 +22,7 @@ struct Elementwise {
 
 Elementwise elementwise(const py::object& x, const py::object& out) {
   View input = real(x, "x");
-  Output result = output(out, "out", input.shape, {input.dtype(), "x"});
+  Output result = output(out, "out", input.shape, like(input, "x"));
   if (!result.view.contiguous()) throw std::invalid_argument("out: must be C-contiguous");
   keep_apart(input, result.view, Same::allowed);
   return {std::move(input), std::move(result)};
@@ -30,8 +31,7 @@ Elementwise elementwise(const py::object& x, const py::object& out) {
 py::object elementary(const std::string& name, const py::object& x, const py::object& out) {
   const int function = engine::find_elementary(name);
   const auto [input, result] = elementwise(x, out);
-  const DType dtype = input.dtype();
-  Run(dtype).add(Elementary{function, input.data, result.view.data, input.size()}).now();
+  Run(input).add(Elementary{function, input.data, result.view.data, input.size()}).now();
   return result.object;
 }
 
@@ -39,7 +39,7 @@ py::object activation_forward(const std::string& name, const py::dict& hyper, co
                               const py::object& out) {
   const ActivationSpec spec = engine::activation_spec(name, numbers(hyper, "activation " + name));
   const auto [input, result] = elementwise(x, out);
-  Run(input.dtype()).add(ActivationForward{input.data, result.view.data, input.size(), spec}).now();
+  Run(input).add(ActivationForward{input.data, result.view.data, input.size(), spec}).now();
   return result.object;
 }
 
@@ -47,21 +47,14 @@ py::object activation_backward(const std::string& name, const py::dict& hyper, c
                                const py::object& x, const py::object& out) {
   const ActivationSpec spec = engine::activation_spec(name, numbers(hyper, "activation " + name));
   auto [input, result] = elementwise(x, out);
-  View upstream = real(dy, "dy", Expected{input.dtype(), "x"});
+  View upstream = real(dy, "dy", like(input, "x"));
   expect_shape(upstream, "dy", input.shape);
   keep_apart(upstream, result.view, Same::allowed);
   keep_apart(input, result.view, Same::refused);
 
-  Run run(input.dtype());
-  View saved = input;
-  if (!engine::activations()[static_cast<size_t>(spec.rule)].saves_input) {
-    const bool spare = !overlap(upstream, result.view);
-    saved = spare ? result.view : fresh(input.shape, input.dtype()).view;
-    run.add(ActivationForward{input.data, saved.data, input.size(), spec});
-  }
-  run.add(
-      ActivationBackward{upstream.data, saved.data, result.view.data, input.size(), spec, false});
-  run.now();
+  ActivationBackward op{upstream.data, input.data, result.view.data, input.size(), spec};
+  op.from_input = true;
+  Run(input).add(op).now();
   return result.object;
 }
 
@@ -74,9 +67,9 @@ void need_axis(const View& view, const std::string& argument) {
 py::object softmax(const py::object& x, const py::object& out, bool log) {
   View input = real_matrix(x, "x");
   need_axis(input, "x");
-  const Output result = output(out, "out", input.shape, {input.dtype(), "x"});
+  const Output result = output(out, "out", input.shape, like(input, "x"));
   keep_apart(input, result.view, Same::allowed);
-  Run(input.dtype())
+  Run(input)
       .add(SoftmaxForward{input.matrix(), result.view.matrix(), input.rows(), input.columns(), log})
       .now();
   return result.object;
@@ -86,7 +79,7 @@ py::object softmax_backward(const py::object& dy, const py::object& y, const py:
                             bool log) {
   View output_value = real_matrix(y, "y");
   need_axis(output_value, "y");
-  const Expected expected{output_value.dtype(), "y"};
+  const Expected expected = like(output_value, "y");
   View upstream = real_matrix(dy, "dy", expected);
   expect_shape(upstream, "dy", output_value.shape);
   const Output result = output(out, "out", output_value.shape, expected);
@@ -99,7 +92,7 @@ py::object softmax_backward(const py::object& dy, const py::object& y, const py:
   op.rows = output_value.rows();
   op.cols = output_value.columns();
   op.log = log;
-  Run(expected.dtype).add(op).now();
+  Run(output_value).add(op).now();
   return result.object;
 }
 
@@ -142,7 +135,7 @@ Shape with_last(Shape shape, Index last) {
 }
 
 View weights(const py::object& w, const View& x) {
-  View result = real_matrix(w, "w", Expected{x.dtype(), "x"});
+  View result = real_matrix(w, "w", like(x, "x"));
   if (result.shape.size() != 2 || result.shape[0] != x.columns()) {
     throw std::invalid_argument("w: has shape " + engine::to_string(result.shape) + ", expected (" +
                                 std::to_string(x.columns()) + ", units) for x of shape " +
@@ -171,7 +164,7 @@ py::tuple dense_forward(const py::object& x, const py::object& w, const py::obje
   View input = features(x);
   View kernel = weights(w, input);
   const Index units = kernel.columns();
-  const Expected expected{input.dtype(), "x"};
+  const Expected expected = like(input, "x");
   std::optional<View> bias = optional_real(b, "b", {units}, expected);
   const Output y = output(out, "out", with_last(input.shape, units), expected);
   keep_apart(input, y.view, Same::refused);
@@ -190,11 +183,11 @@ py::tuple dense_forward(const py::object& x, const py::object& w, const py::obje
   op.activation = after.rule;
   py::object saved = keep ? y.object : py::none();
   if (keep && after.saves_input()) {
-    const Output z = fresh(y.view.shape, expected.dtype);
+    const Output z = fresh(y.view.shape, input);
     op.z = z.view.matrix();
     saved = z.object;
   }
-  Run run(expected.dtype);
+  Run run(input);
   run.add(op);
   if (after.softmax) run.add(SoftmaxForward{op.y, op.y, op.rows, units, after.log});
   run.now();
@@ -211,18 +204,18 @@ py::tuple dense_backward(const py::object& dy, const py::object& x, const py::ob
   const Index units = kernel.columns();
   const DType dtype = input.dtype();
   const Shape shape = with_last(input.shape, units);
-  const View upstream = real(dy, "dy", Expected{dtype, "x"});
+  const View upstream = real(dy, "dy", like(input, "x"));
   expect_shape(upstream, "dy", shape);
-  const View kept = real(saved, "saved", Expected{dtype, "x"});
+  const View kept = real(saved, "saved", like(input, "x"));
   expect_shape(kept, "saved", shape);
 
-  const Output dz = fresh(shape, dtype);
-  const Output dx = fresh(input.shape, dtype);
-  const Output dw = fresh(kernel.shape, dtype);
-  const Output db = fresh({units}, dtype);
+  const Output dz = fresh(shape, input);
+  const Output dx = fresh(input.shape, input);
+  const Output dw = fresh(kernel.shape, input);
+  const Output db = fresh({units}, input);
   const Matrix gradient = dz.view.matrix();
   const Index rows = input.rows();
-  Run run(dtype);
+  Run run(input);
   if (after.softmax) {
     run.add(
         SoftmaxBackward{kept.matrix(), upstream.matrix(), gradient, rows, units, after.log, false});
@@ -275,7 +268,49 @@ py::object dropout(const py::object& x, double rate, uint64_t seed, uint64_t ste
   op.seed = seed;
   op.stream = stream;
   op.step = &step;
-  Run(input.dtype()).add(op).now();
+  Run(input).add(op).now();
+  return result.object;
+}
+
+// The images of a batch, each through the transform that a layer with this configuration draws for it.
+py::object resample(const py::object& images, const py::dict& config, uint64_t seed, uint64_t step,
+                    uint32_t stream, bool training) {
+  const View x = real(images, "images");
+  if (x.shape.empty()) throw std::invalid_argument("images: needs an axis of samples");
+  const Shape sample(x.shape.begin() + 1, x.shape.end());
+  Resample op = engine::resample_of({"images", config_of(config, "config")}, sample);
+  Shape shape = engine::output_of(op, sample);
+  shape.insert(shape.begin(), x.shape[0]);
+  const Output result = fresh(shape, x);
+  op.x = x.data;
+  op.y = result.view.data;
+  op.rows = x.shape[0];
+  op.seed = seed;
+  op.stream = stream;
+  op.step = training ? &step : nullptr;
+  Run(x).add(op).now();
+  return result.object;
+}
+
+// Samples as `train` mixes them.
+py::object mix_rows(const py::object& given, double alpha, uint64_t seed, uint64_t step,
+                    uint32_t stream) {
+  const View x = real(given, "x");
+  if (x.shape.empty()) throw std::invalid_argument("x: needs an axis of samples");
+  if (!(alpha > 0)) {
+    throw std::invalid_argument("alpha=" + std::to_string(alpha) + " must be positive");
+  }
+  const Output result = fresh(x.shape, x);
+  MixRows op;
+  op.x = x.data;
+  op.y = result.view.data;
+  op.rows = x.shape[0];
+  op.cols = op.rows > 0 ? x.size() / op.rows : 0;
+  op.alpha = alpha;
+  op.seed = seed;
+  op.stream = stream;
+  op.step = &step;
+  Run(x).add(op).now();
   return result.object;
 }
 
@@ -298,7 +333,11 @@ void bind_ops(py::module_& m) {
         "hyper"_a, "precision"_a = py::none(), "(dx, dw, db).");
   m.def("dropout", &dropout, "x"_a, "rate"_a, "seed"_a, "step"_a = 0, "stream"_a = 0,
         "out"_a = py::none(), "noise"_a = "mask", "deviation"_a = 0.0,
-        "Noise by the name of what becomes of an element, as in engine/backend.h.");
+        "Noise by the name of what becomes of an element, as in engine/operations.h.");
+  m.def("resample", &resample, "images"_a, "config"_a, "seed"_a, "step"_a = 0, "stream"_a = 0,
+        "training"_a = true, "Images through random transforms, as a layer's configuration says.");
+  m.def("mix_rows", &mix_rows, "x"_a, "alpha"_a, "seed"_a, "step"_a = 0, "stream"_a = 0,
+        "Samples mixed with others of the batch, as in training with mixup.");
 }
 
 }  // namespace fusednn::bindings

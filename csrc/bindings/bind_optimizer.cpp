@@ -29,7 +29,7 @@ std::vector<View> read_parameters(const py::list& given, bool writes) {
   for (size_t i = 0; i < given.size(); ++i) {
     const std::string argument = place("parameters", i);
     std::optional<Expected> expected;
-    if (i > 0) expected = Expected{views[0].dtype(), "parameters[0]"};
+    if (i > 0) expected = like(views[0], "parameters[0]");
     const py::object item = given[i];
     views.push_back(writes ? in_place(item, argument, expected) : real(item, argument, expected));
   }
@@ -52,7 +52,7 @@ std::vector<Block> read_like(const std::vector<View>& parameters, const py::list
     blocks[i] = {data_like(item, dtype, parameters[i], access), item};
     if (blocks[i].data != nullptr) continue;
     const std::string argument = place(name, i);
-    const Expected expected{parameters[i].dtype(), place("parameters", i)};
+    const Expected expected = like(parameters[i], place("parameters", i));
     const View view = access == Access::write ? in_place(item, argument, expected)
                                               : real(item, argument, expected);
     expect_shape(view, argument, parameters[i].shape);
@@ -170,7 +170,7 @@ void optimizer_step(const py::dict& options, const py::list& parameters, const p
   update.groups = &group;
   update.coefficient_per_tensor = spec.clip_norm > 0;
   update.clear_gradient = clear_gradient;
-  Run run(p[0].dtype());
+  Run run(p[0]);
   if (spec.clip_norm > 0 || spec.global_clip_norm > 0) {
     ClipCoefficient clip;
     clip.tensors = update.tensors;
@@ -195,24 +195,24 @@ py::dict init_optimizer_state(const py::dict& options, const py::list& parameter
   const std::vector<View> p = read_parameters(parameters, false);
 
   py::dict state;
-  Run run(p.empty() ? DType::float32 : p[0].dtype());
+  Run run(p.empty() ? View() : p[0]);
   for (size_t slot = 0; slot < info.states.size(); ++slot) {
     const double value = info.initial_state(hyper.data(), convention, static_cast<int>(slot));
     py::list list;
-    for (const View& like : p) {
-      const Output made = fresh(like.shape, like.dtype());
-      run.add(Fill{made.view.data, like.size(), value});
+    for (const View& each : p) {
+      const Output made = fresh(each.shape, each);
+      run.add(Fill{made.view.data, each.size(), value});
       list.append(made.object);
     }
     state[py::str(info.states[slot])] = list;
   }
   if (spec.ema_decay > 0) {
     py::list list;
-    for (const View& like : p) {
-      const Output made = fresh(like.shape, like.dtype());
-      const Index n = like.size();
+    for (const View& each : p) {
+      const Output made = fresh(each.shape, each);
+      const Index n = each.size();
       run.add(CopyRows{
-          {like.data,      n},
+          {each.data,      n},
           {made.view.data, n},
           1, n, false
       });

@@ -10,6 +10,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/dlpack.h"
+#include "bindings/parameters.h"
 #include "engine/backend.h"
 
 namespace fusednn::bindings {
@@ -71,26 +72,28 @@ class TensorList {
     return true;
   }
 
-  // The addresses of other tensors with the same layout; 0 for None. Nothing if one has another layout,
-  // or is not of exactly the type given first.
-  std::optional<std::vector<uintptr_t>> addresses_like(const py::list& others) const {
+  // Other tensors with the same layouts, or None. Nothing if one has another layout, or is not of
+  // exactly the type given first.
+  std::optional<Gradients> gradients_like(const py::list& others) const {
     // An empty tensor has no address; it gets that of a byte which nobody reads.
-    static const char nothing = 0;
+    static char nothing = 0;
     if (others.size() != layouts_.size()) return std::nullopt;
-    std::vector<uintptr_t> list(layouts_.size());
+    Gradients found;
+    found.addresses.resize(layouts_.size());
     for (size_t i = 0; i < layouts_.size(); ++i) {
       PyObject* object = PyList_GET_ITEM(others.ptr(), static_cast<Py_ssize_t>(i));
       if (object == Py_None) continue;
       dlpack::Tensor tensor;
       if (reinterpret_cast<PyObject*>(Py_TYPE(object)) != type_.ptr()) return std::nullopt;
       if (!describe(object, &tensor) || !like(layouts_[i], tensor)) return std::nullopt;
-      list[i] = address_of(tensor);
-      if (list[i] == 0) {
+      void* address = reinterpret_cast<void*>(address_of(tensor));
+      if (address == nullptr) {
         if (!is_empty(tensor)) return std::nullopt;
-        list[i] = reinterpret_cast<uintptr_t>(&nothing);
+        address = &nothing;
       }
+      found.addresses[i] = address;
     }
-    return list;
+    return found;
   }
 
  private:
@@ -178,9 +181,9 @@ void bind_tensors(py::module_& m) {
       .def_property_readonly("addresses", &TensorList::addresses)
       .def("unchanged", &TensorList::unchanged, "tensors"_a,
            "Whether these lie at the same addresses with the same layouts.")
-      .def(
-          "addresses_like", &TensorList::addresses_like, "others"_a,
-          "Addresses of other tensors with the same layouts, 0 for None; None if one has another.");
+      .def("gradients_like", &TensorList::gradients_like, "others"_a,
+           "Other tensors with the same layouts, or None, as the gradients of a step; None if one "
+           "has another layout. Keep them until then.");
   m.def("same_objects", &same_objects, "containers"_a, "objects"_a,
         "Whether lists and values of dictionaries hold exactly these objects, in this order.");
 }

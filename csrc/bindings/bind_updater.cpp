@@ -64,11 +64,13 @@ std::vector<double> rates(const py::list& given) {
 }
 
 engine::UpdaterSpec spec_of(const std::string& rule, const std::string& convention,
-                            const std::string& dtype) {
-  if (dtype == "bfloat16") return {rule, convention, DType::float32, Storage::bfloat16};
-  if (dtype == "float16") return {rule, convention, DType::float32, Storage::float16};
-  if (dtype == "float32") return {rule, convention, DType::float32, Storage::native};
-  if (dtype == "float64") return {rule, convention, DType::float64, Storage::native};
+                            const std::string& dtype, const std::string& device) {
+  using engine::UpdaterSpec;
+  const DType wide = dtype == "float64" ? DType::float64 : DType::float32;
+  const UpdaterSpec spec{rule, convention, wide, Storage::native, device};
+  if (dtype == "float32" || dtype == "float64") return spec;
+  if (dtype == "bfloat16") return {rule, convention, wide, Storage::bfloat16, device};
+  if (dtype == "float16") return {rule, convention, wide, Storage::float16, device};
   throw std::invalid_argument("dtype='" + dtype +
                               "' is unknown; expected float32, float64, bfloat16 or float16");
 }
@@ -76,8 +78,11 @@ engine::UpdaterSpec spec_of(const std::string& rule, const std::string& conventi
 class Updater {
  public:
   Updater(const std::string& rule, const std::string& convention, const std::string& dtype,
-          bool ema, bool masters)
-      : rule_(rule), ema_(ema), masters_(masters), engine_(spec_of(rule, convention, dtype)) {
+          bool ema, bool masters, const std::string& device)
+      : rule_(rule),
+        ema_(ema),
+        masters_(masters),
+        engine_(spec_of(rule, convention, dtype, device)) {
     if (masters && dtype[0] == 'f' && dtype != "float16") {
       throw std::invalid_argument(
           "masters: float32 copies are for bfloat16 and float16, dtype is " + dtype);
@@ -149,9 +154,10 @@ class Updater {
   }
 
   std::optional<double> step(const Gradients& gradients, const py::list& lr, double gradient_scale,
-                             const std::optional<double>& max_norm, bool clear_gradient) {
+                             const std::optional<double>& max_norm, bool clear_gradient,
+                             uint64_t queue) {
     const UpdaterStep step{gradients.addresses, rates(lr), gradient_scale, max_norm,
-                           clear_gradient};
+                           clear_gradient,      queue};
     double norm = 0;
     {
       const py::gil_scoped_release without_gil;
@@ -161,9 +167,9 @@ class Updater {
     return norm;
   }
 
-  double square_norm(const Gradients& gradients, double gradient_scale) {
+  double square_norm(const Gradients& gradients, double gradient_scale, uint64_t queue) {
     const py::gil_scoped_release without_gil;
-    return engine_.square_norm(gradients.addresses, gradient_scale);
+    return engine_.square_norm(gradients.addresses, gradient_scale, queue);
   }
 
  private:
@@ -194,6 +200,7 @@ void bind_updater(py::module_& m) {
   using namespace py::literals;
   py::class_<Gradients>(m, "Gradients", "The gradients of one step, by address.")
       .def(py::init(&gradients_at), "addresses"_a, "0 where there is none.")
+      .def_property_readonly("complete", &Gradients::complete, "Whether every tensor has one.")
       .def("take", &Gradients::take, "places"_a, "Those of some of the tensors.");
   py::implicitly_convertible<py::list, Gradients>();
 
@@ -202,7 +209,9 @@ void bind_updater(py::module_& m) {
 
   py::class_<Parameters>(m, "Parameters", "Arrays that an optimizer changes where they lie.")
       .def(py::init<const py::list&>(), "arrays"_a)
-      .def_property_readonly("arrays", &Parameters::arrays, "The same memory, as NumPy sees it.")
+      .def_property_readonly("arrays", &Parameters::arrays,
+                             "The same memory, as NumPy or a DeviceArray sees it.")
+      .def_property_readonly("on_device", &Parameters::on_device)
       .def_property_readonly("addresses", &Parameters::addresses)
       .def("gradients", &Parameters::gradients, "arrays"_a,
            "Reads arrays of the same shapes and dtypes, or None.");
@@ -211,9 +220,10 @@ void bind_updater(py::module_& m) {
       m, "Updater",
       "Tensors that one optimizer steps over together, by their addresses, which the caller keeps "
       "alive.")
-      .def(py::init<const std::string&, const std::string&, const std::string&, bool, bool>(),
+      .def(py::init<const std::string&, const std::string&, const std::string&, bool, bool,
+                    const std::string&>(),
            "rule"_a, py::kw_only(), "convention"_a = "torch", "dtype"_a = "float32",
-           "ema"_a = false, "masters"_a = false)
+           "ema"_a = false, "masters"_a = false, "device"_a = "cpu")
       .def_property_readonly("states", &Updater::states, "Names of the state tensors, in order.")
       .def_property_readonly("scalars", &Updater::scalars,
                              "Names of the float32 numbers kept per tensor, \"step\" first.")
@@ -227,11 +237,11 @@ void bind_updater(py::module_& m) {
       .def("set_groups", &Updater::set_groups, "options"_a,
            "Per group the options of optimizer_step, without lr, rule and convention.")
       .def("step", &Updater::step, "gradients"_a, py::kw_only(), "lr"_a, "gradient_scale"_a = 1.0,
-           "max_norm"_a = py::none(), "clear_gradient"_a = false,
+           "max_norm"_a = py::none(), "clear_gradient"_a = false, "queue"_a = 0,
            "Steps over the tensors whose gradient is not 0; returns their norm if max_norm limits "
            "it.")
       .def("square_norm", &Updater::square_norm, "gradients"_a, py::kw_only(),
-           "gradient_scale"_a = 1.0, "The sum of the squares of all gradients.");
+           "gradient_scale"_a = 1.0, "queue"_a = 0, "The sum of the squares of all gradients.");
 }
 
 }  // namespace fusednn::bindings

@@ -8,6 +8,7 @@ namespace fusednn::bindings {
 
 void bind_info(pybind11::module_& m);
 void bind_rules(pybind11::module_& m);
+void bind_device(pybind11::module_& m);
 void bind_ops(pybind11::module_& m);
 void bind_normalization(pybind11::module_& m);
 void bind_loss(pybind11::module_& m);

@@ -20,6 +20,7 @@ py::dict device() {
   const cuda::DeviceInfo info = cuda::device_info();
   py::dict result;
   result["name"] = info.name;
+  result["ordinal"] = info.ordinal;
   result["capability"] = py::make_tuple(info.capability_major, info.capability_minor);
   result["multiprocessors"] = info.multiprocessors;
   result["memory_bytes"] = info.memory_bytes;
@@ -54,5 +55,7 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   m.def("cublaslt_plans", &fusednn::cuda::cublaslt_plans, "How many products it knows.");
   m.def("allow_cublaslt", &fusednn::cuda::allow_cublaslt, pybind11::arg("allowed"),
         "Without it all products run on our own kernels.");
+  m.def("allow_tf32", &fusednn::cuda::allow_tf32, pybind11::arg("allowed"),
+        "Whether cuBLASLt may round operands of float32 products to TF32.");
   m.def("recordings", &recordings, "How many lists of commands run as graphs, and how often.");
 }

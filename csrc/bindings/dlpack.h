@@ -6,7 +6,8 @@
 
 namespace fusednn::bindings::dlpack {
 
-enum DeviceType : int32_t { kCpu = 1, kCudaHost = 3, kRocmHost = 11 };  // memory a CPU can read
+// Memory that a CPU can read, and memory that a CUDA device can.
+enum DeviceType : int32_t { kCpu = 1, kCudaHost = 3, kRocmHost = 11, kCuda = 2, kCudaManaged = 13 };
 enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kComplex = 5, kBool = 6 };
 enum Flags : uint64_t { kReadOnly = 1, kIsCopied = 2 };
 

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.attr("__version__") = FNN_VERSION;
   bind_info(m);
   bind_rules(m);
+  bind_device(m);
   bind_ops(m);
   bind_normalization(m);
   bind_loss(m);

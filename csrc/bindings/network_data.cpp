@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 
+#include "bindings/specs.h"
+
 namespace fusednn::bindings {
 namespace {
 
@@ -17,9 +19,8 @@ void expect_count(const py::list& given, const char* name, size_t expected) {
 }
 
 // Rows of `columns` values each, under any shape after the first axis.
-const void* rows_of(Data& data, const py::object& given, const std::string& argument, DType dtype,
-                    Index columns) {
-  const View& view = data.hold(as_it_lies(given, argument, Expected{dtype, "the network"}));
+const void* rows_in(Data& data, View&& given, const std::string& argument, Index columns) {
+  const View& view = data.hold(std::move(given));
   const Shape& shape = view.shape;
   const bool known = data.set.rows >= 0;
   if (shape.empty() || (known && shape[0] != data.set.rows) ||
@@ -31,6 +32,11 @@ const void* rows_of(Data& data, const py::object& given, const std::string& argu
   data.set.rows = shape[0];
   return view.data;
 }
+const void* rows_of(Data& data, const py::object& given, const std::string& argument, DType dtype,
+                    Index columns) {
+  return rows_in(data, as_it_lies(given, argument, Expected{dtype, "the network"}), argument,
+                 columns);
+}
 
 }  // namespace
 
@@ -41,8 +47,13 @@ Data read_inputs(const engine::Network& network, const py::list& inputs) {
   expect_count(inputs, "inputs", graph.inputs.size());
   for (size_t i = 0; i < graph.inputs.size(); ++i) {
     const Node& node = graph.nodes[static_cast<size_t>(graph.inputs[i])];
+    const std::string argument = "inputs[" + std::to_string(i) + "]";
+    const py::object array = inputs[i];
+    const bool bytes = py::isinstance<py::array_t<uint8_t>>(array);
+    data.set.bytes.push_back(bytes);
     data.set.inputs.push_back(
-        rows_of(data, inputs[i], "inputs[" + std::to_string(i) + "]", network.dtype(), node.size));
+        bytes ? rows_in(data, as_bytes_lie(array, argument), argument, node.size)
+              : rows_of(data, array, argument, network.dtype(), node.size));
   }
   return data;
 }
@@ -66,9 +77,10 @@ Data read_data(const engine::Network& network, const py::list& inputs, const py:
   return data;
 }
 
-const Index* read_order(Data& data, const py::object& order) {
+const Index* read_order(Data& data, const py::object& order, Index epochs) {
   if (order.is_none()) return nullptr;
-  const View& view = data.hold(places(order, "order", data.set.rows));
+  const Index rows = data.set.rows;
+  const View& view = data.hold(places(order, "order", epochs * rows, rows));
   return reinterpret_cast<const Index*>(view.data);
 }
 
@@ -84,6 +96,38 @@ std::vector<std::pair<std::string, const double*>> read_schedules(Data& data, co
     schedules.emplace_back(name, static_cast<const double*>(static_cast<const void*>(view.data)));
   }
   return schedules;
+}
+
+engine::EpochReport read_begun(Data& data, const engine::Network& network,
+                               const py::object& given) {
+  engine::EpochReport begun;
+  if (given.is_none()) return begun;
+  const auto report = py::cast<py::dict>(given);
+  begun.rows = py::cast<Index>(report["rows"]);
+  begun.steps = py::cast<Index>(report["steps"]);
+  begun.losses = number_list(report["losses"], "begun['losses']");
+  begun.penalty = py::cast<double>(report["penalty"]);
+  const auto metrics = py::cast<py::list>(report["metrics"]);
+  if (begun.losses.size() != network.losses().size() ||
+      metrics.size() != network.metrics().size()) {
+    throw std::invalid_argument("begun: is the report of a network with other losses or metrics");
+  }
+  for (size_t i = 0; i < metrics.size(); ++i) {
+    const engine::Criterion& metric = network.metrics()[i];
+    const std::string argument = "begun['metrics'][" + std::to_string(i) + "]";
+    if (metric.rule != engine::Criterion::kTally) {
+      begun.metrics.push_back(py::cast<double>(metrics[i]));
+      begun.tallies.emplace_back();
+      continue;
+    }
+    const View& counts =
+        data.hold(as_it_lies(metrics[i], argument, Expected{DType::float64, "counts"}));
+    expect_shape(counts, argument, {metric.n_counts});
+    begun.metrics.push_back(0);
+    begun.tallies.push_back({static_cast<const double*>(static_cast<const void*>(counts.data)),
+                             static_cast<size_t>(metric.n_counts)});
+  }
+  return begun;
 }
 
 }  // namespace fusednn::bindings

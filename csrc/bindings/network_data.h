@@ -25,9 +25,12 @@ struct Data {
 Data read_inputs(const engine::Network& network, const py::list& inputs);
 Data read_data(const engine::Network& network, const py::list& inputs, const py::list& targets,
                const py::object& sample_weight);
-const Index* read_order(Data& data, const py::object& order);  // null for None
+// The rows of each epoch, one after another; null for None.
+const Index* read_order(Data& data, const py::object& order, Index epochs = 1);
 // Of each hyper-parameter named, a value for each of so many steps.
 std::vector<std::pair<std::string, const double*>> read_schedules(Data& data, const py::dict& given,
                                                                   Index steps);
+// What `train` and `evaluate` have reported of an epoch that goes on; nothing of None.
+engine::EpochReport read_begun(Data& data, const engine::Network& network, const py::object& given);
 
 }  // namespace fusednn::bindings

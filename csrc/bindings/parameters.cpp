@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "bindings/device_array.h"
+
 namespace fusednn::bindings {
 namespace {
 
@@ -64,7 +66,8 @@ View parameter_view(py::handle object, const std::string& argument) {
   if (result.read_only) {
     throw std::invalid_argument(argument + ": is read-only, expected an array to write to");
   }
-  if (!dense(result) || !aligned(result.data, bytes)) {
+  const bool whole = result.on_device ? result.contiguous() : dense(result);
+  if (!whole || !aligned(result.data, bytes)) {
     throw std::invalid_argument(argument + ": has shape " + to_string(result.shape) +
                                 " and strides " + to_string(result.strides) +
                                 " bytes, expected an array without gaps or repetition");
@@ -72,9 +75,21 @@ View parameter_view(py::handle object, const std::string& argument) {
   return result;
 }
 
+void need_place(const View& view, const std::string& argument, const View& other,
+                const std::string& name) {
+  if (bool(view.on_device) == bool(other.on_device)) return;
+  const char* memory = other.on_device ? "a device" : "the host";
+  throw std::invalid_argument(argument + ": does not lie in the memory of " + memory + ", as " +
+                              name + " does");
+}
+
 const char* end_of(const View& view) { return view.data + view.size() * view.type.bytes; }
 
 }  // namespace
+
+bool Gradients::complete() const {
+  return std::find(addresses.begin(), addresses.end(), nullptr) == addresses.end();
+}
 
 Gradients Gradients::take(const std::vector<size_t>& places) const {
   Gradients taken;
@@ -86,7 +101,8 @@ Parameters::Parameters(const py::list& given) {
   for (size_t i = 0; i < given.size(); ++i) {
     const py::object item = given[i];
     View seen = parameter_view(item, place("parameters", i));
-    py::array array = as_numpy(seen);
+    py::object array = seen.on_device ? py::cast(DeviceArray(seen)) : as_numpy(seen);
+    if (i > 0) need_place(seen, place("parameters", i), parameters_[0].view, "parameters[0]");
     if (seen.size() > 0) by_address_.push_back(i);
     parameters_.push_back({std::move(seen), std::move(array)});
   }
@@ -120,6 +136,7 @@ void* Parameters::read(py::handle given, size_t i, std::vector<py::object>& owne
   const View& like = parameters_[i].view;
   const std::string argument = place("gradients", i);
   View seen = view(given, argument);
+  need_place(seen, argument, like, place("parameters", i));
   if (seen.type.name != like.type.name) {
     throw py::type_error(argument + ": has elements " + seen.type.name + ", expected " +
                          like.type.name + " as " + place("parameters", i));
@@ -128,6 +145,11 @@ void* Parameters::read(py::handle given, size_t i, std::vector<py::object>& owne
   if (same_strides(seen, like) && aligned(seen.data, like.type.bytes)) {
     owners.push_back(std::move(seen.owner));
     return seen.data;
+  }
+  if (like.on_device) {
+    throw std::invalid_argument(argument + ": has strides " + to_string(seen.strides) +
+                                " bytes, expected those of " + place("parameters", i) +
+                                ": on a device nothing is copied");
   }
   const py::module_ numpy = py::module_::import("numpy");
   py::array copy = numpy.attr("empty_like")(parameters_[i].array);
@@ -167,7 +189,10 @@ Gradients Parameters::gradients(const py::list& given) {
       read(item, i, result.owners);  // is it one?
       data = nowhere;
     } else if (item != Py_None) {
-      data = data_like(item, like.array.dtype(), like.view, Access::read);
+      if (!like.view.on_device) {
+        data = data_like(item, static_cast<const py::array&>(like.array).dtype(), like.view,
+                         Access::read);
+      }
       if (data == nullptr) data = read(item, i, result.owners);
       if (data != like.checked) need_apart(data, i);
       like.checked = data;

@@ -13,15 +13,19 @@ struct Gradients {
   std::vector<void*> addresses;
   std::vector<py::object> owners;  // of memory that is not the caller's own array
 
+  bool complete() const;  // whether none is null
   Gradients take(const std::vector<size_t>& places) const;
 };
 
 class Parameters {
  public:
-  // Writable arrays of floats without gaps, in any order of the axes; no two may share memory.
+  // Writable arrays of floats without gaps, in any order of the axes, on a device in that of C; no two may
+  // share memory.
   explicit Parameters(const py::list& given);
 
-  py::list arrays() const;  // the same memory, as NumPy sees it
+  // The same memory, as NumPy sees it, or on a device as a DeviceArray.
+  py::list arrays() const;
+  bool on_device() const { return !parameters_.empty() && parameters_[0].view.on_device; }
   std::vector<uintptr_t> addresses() const;
   // Of the same shape and dtype, or None; copied where the elements lie in another order.
   Gradients gradients(const py::list& given);
@@ -29,7 +33,7 @@ class Parameters {
  private:
   struct Parameter {
     View view;
-    py::array array;
+    py::object array;         // of arrays()
     void* checked = nullptr;  // the last gradient that was found to lie apart from all parameters
   };
 

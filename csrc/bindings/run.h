@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/array.h"
 #include "engine/footprint.h"
 #include "engine/memory.h"
 #include "engine/registry.h"
@@ -17,6 +18,9 @@ namespace fusednn::bindings {
 class Run {
  public:
   explicit Run(DType dtype) : dtype_(dtype) {}
+  // On the device where this array is, and on the stream of its library.
+  explicit Run(const View& like)
+      : dtype_(like.dtype()), on_device_(like.on_device), queue_(like.queue) {}
 
   template <class Op>
   Run& add(const Op& op) {
@@ -26,9 +30,10 @@ class Run {
 
   void now() const {
     if (commands_.empty()) return;
-    const Backend& backend = engine::find_backend(array_device());
+    const Backend& backend = engine::find_backend(on_device_ ? "cuda" : array_device());
     if (!backend.host_memory) {
       const pybind11::gil_scoped_release without_gil;
+      const engine::OnQueue queue(backend, queue_);
       return engine::run_with_copies(backend, commands_);
     }
     const int n = static_cast<int>(commands_.size());
@@ -46,6 +51,8 @@ class Run {
 
  private:
   DType dtype_;
+  bool on_device_ = false;
+  uint64_t queue_ = 0;
   std::vector<Command> commands_;
 };
 

@@ -176,20 +176,22 @@ std::vector<double> number_list(py::handle given, const std::string& argument) {
   return list<double>(given, argument, number);
 }
 
+std::map<std::string, engine::Value> config_of(py::handle value, const std::string& what) {
+  std::map<std::string, engine::Value> config;
+  for (const auto& item : dictionary(value, what)) {
+    const std::string key = text(item.first, what + ": a key");
+    if (!item.second.is_none()) config[key] = value_of(item.second, what + ": " + key);
+  }
+  return config;
+}
+
 engine::NodeSpec node_spec(const py::dict& given) {
   engine::NodeSpec spec;
   Reader reader(given, "node");
   reader.required("type", spec.type, text);
   reader.required("name", spec.name, text);
   reader.optional("inputs", spec.inputs, node_places);
-  reader.optional("config", spec.config, [](py::handle value, const std::string& what) {
-    std::map<std::string, engine::Value> config;
-    for (const auto& item : dictionary(value, what)) {
-      const std::string key = text(item.first, what + ": a key");
-      if (!item.second.is_none()) config[key] = value_of(item.second, what + ": " + key);
-    }
-    return config;
-  });
+  reader.optional("config", spec.config, config_of);
   reader.done();
   return spec;
 }
@@ -203,6 +205,7 @@ engine::CriterionSpec criterion_spec(const py::dict& given) {
   reader.optional("target", spec.target, place);
   reader.optional("labels", spec.labels, flag);
   reader.optional("weight", spec.weight, number);
+  reader.optional("against_zero", spec.against_zero, flag);
   reader.optional("threshold", spec.threshold, number);
   reader.optional("thresholds", spec.thresholds, [](py::handle value, const std::string& what) {
     return list<double>(value, what, number);

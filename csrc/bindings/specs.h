@@ -21,6 +21,7 @@ Numbers numbers(const py::dict& given, const std::string& owner);
 std::vector<int> node_places(py::handle given,
                              const std::string& argument);  // of nodes, from a list
 std::vector<double> number_list(py::handle given, const std::string& argument);
+std::map<std::string, engine::Value> config_of(py::handle given, const std::string& argument);
 engine::NodeSpec node_spec(const py::dict& given);
 engine::CriterionSpec criterion_spec(const py::dict& given);
 engine::OptimizerSpec optimizer_spec(const py::dict& given);

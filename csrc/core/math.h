@@ -26,6 +26,8 @@ FNN_HD float  tanh(float x)   { return __builtin_tanhf(x); }
 FNN_HD double tanh(double x)  { return __builtin_tanh(x); }
 FNN_HD float  erf(float x)    { return __builtin_erff(x); }
 FNN_HD double erf(double x)   { return __builtin_erf(x); }
+FNN_HD double sin(double x)   { return __builtin_sin(x); }
+FNN_HD double cos(double x)   { return __builtin_cos(x); }
 FNN_HD float  sqrt(float x)   { return __builtin_sqrtf(x); }
 FNN_HD double sqrt(double x)  { return __builtin_sqrt(x); }
 FNN_HD float  abs(float x)    { return __builtin_fabsf(x); }

@@ -266,12 +266,15 @@ void copy(void* to, const void* from, size_t bytes) {
 size_t free_bytes() { return SIZE_MAX; }
 uint64_t remember() { return 0; }
 void forget(uint64_t) {}
+bool owns(const void*) { return false; }  // it has no memory but the host's
+uint64_t use_queue(uint64_t) { return 0; }
 
 }  // namespace
 
 const Backend& backend() {
   static constexpr Backend cpu{"cpu",    true,     &allocate, &release, &free_bytes, &num_threads,
-                               &prepare, &execute, &copy,     &copy,    &remember,   &forget};
+                               &prepare, &execute, &copy,     &copy,    &remember,   &forget,
+                               &owns,    &use_queue};
   return cpu;
 }
 

@@ -2,6 +2,9 @@
 #include "cuda/backend.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <stdexcept>
 
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
@@ -19,21 +22,79 @@ Recordings& recordings() {
   return *all;
 }
 
-void* allocate(size_t bytes) {
-  const Device& device = Device::get();
-  const OnDevice here(device);
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, std::max<size_t>(bytes, 1)), "allocating memory");
-  const cudaError_t status = cudaMemsetAsync(memory, 0, bytes, device.stream);
-  if (status != cudaSuccess) (void)cudaFree(memory);
-  check(status, "clearing memory");
-  return memory;
+// The stream of somebody else that the calling thread works on, or null.
+thread_local cudaStream_t borrowed = nullptr;
+
+cudaStream_t stream_of(const Device& device) {
+  return borrowed != nullptr ? borrowed : device.stream;
+}
+
+// Memory that came in the order of a stream, and goes in that order.
+class OrderedMemory {
+ public:
+  void add(void* memory, cudaStream_t stream) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    streams_[memory] = stream;
+  }
+  bool release(void* memory) {
+    cudaStream_t stream = nullptr;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const auto found = streams_.find(memory);
+      if (found == streams_.end()) return false;
+      stream = found->second;
+      streams_.erase(found);
+    }
+    if (cudaFreeAsync(memory, stream) == cudaSuccess) return true;
+    (void)cudaGetLastError();  // the stream is gone, and with it all that waited there
+    return cudaFree(memory) == cudaSuccess;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<void*, cudaStream_t> streams_;
+};
+
+OrderedMemory& ordered_memory() {
+  static auto* all = new OrderedMemory;
+  return *all;
 }
 
 // Errors do not matter here: at the end of a process CUDA may be gone before its memory.
 void release(void* memory) {
-  (void)cudaFree(memory);
+  if (!ordered_memory().release(memory)) (void)cudaFree(memory);
   (void)cudaGetLastError();
+}
+
+void* allocate(size_t bytes) {
+  const Device& device = Device::get();
+  const OnDevice here(device);
+  void* memory = nullptr;
+  const size_t room = std::max<size_t>(bytes, 1);
+  if (borrowed == nullptr) {
+    check(cudaMalloc(&memory, room), "allocating memory");
+  } else {
+    check(cudaMallocAsync(&memory, room, borrowed), "allocating memory");
+    ordered_memory().add(memory, borrowed);
+  }
+  const cudaError_t status = cudaMemsetAsync(memory, 0, bytes, stream_of(device));
+  if (status != cudaSuccess) release(memory);
+  check(status, "clearing memory");
+  return memory;
+}
+
+bool owns(const void* memory) {
+  cudaPointerAttributes attributes = {};
+  const bool known = cudaPointerGetAttributes(&attributes, memory) == cudaSuccess;
+  (void)cudaGetLastError();
+  return known && attributes.type == cudaMemoryTypeDevice &&
+         attributes.device == Device::get().ordinal;
+}
+
+uint64_t use_queue(uint64_t queue) {
+  const auto before = reinterpret_cast<uintptr_t>(borrowed);
+  borrowed = reinterpret_cast<cudaStream_t>(static_cast<uintptr_t>(queue));
+  return before;
 }
 
 size_t free_bytes() {
@@ -61,7 +122,7 @@ Schedule prepare(const Command* commands, int n, int) {
 void execute(const Command* commands, int n, const Schedule& schedule, void* workspace) {
   const Device& device = Device::get();
   const OnDevice here(device);
-  recordings().run(device, schedule.recording, [&](cudaStream_t stream) {
+  const auto work = [&](cudaStream_t stream) {
     Context context;
     context.stream = stream;
     context.workspace = workspace;
@@ -76,7 +137,19 @@ void execute(const Command* commands, int n, const Schedule& schedule, void* wor
       kernel_table.run[static_cast<int>(command.dtype)][command.operation](command.arguments,
                                                                            context);
     }
-  });
+  };
+  if (borrowed != nullptr) return work(borrowed);
+  recordings().run(device, schedule.recording, work);
+}
+
+// A graph would read the host's memory when it runs, long after we have forgotten it.
+void need_no_capture(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status), "asking about a graph");
+  if (status == cudaStreamCaptureStatusNone) return;
+  throw std::runtime_error(
+      "cuda: this call takes numbers from the host, which cannot be part of a graph that is being "
+      "captured");
 }
 
 // Ordinary host memory has been read when the copy has been put on the stream; pinned memory has not.
@@ -84,12 +157,14 @@ void upload(void* to, const void* host, size_t bytes) {
   if (bytes == 0) return;
   const Device& device = Device::get();
   const OnDevice here(device);
-  check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, device.stream), "uploading");
+  const cudaStream_t stream = stream_of(device);
+  need_no_capture(stream);
+  check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream), "uploading");
   cudaPointerAttributes attributes = {};
   const bool known = cudaPointerGetAttributes(&attributes, host) == cudaSuccess;
   (void)cudaGetLastError();
   if (known && attributes.type != cudaMemoryTypeUnregistered) {
-    check(cudaStreamSynchronize(device.stream), "uploading");
+    check(cudaStreamSynchronize(stream), "uploading");
   }
 }
 
@@ -97,8 +172,9 @@ void download(void* host, const void* from, size_t bytes) {
   if (bytes == 0) return;
   const Device& device = Device::get();
   const OnDevice here(device);
-  check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, device.stream), "downloading");
-  check(cudaStreamSynchronize(device.stream), "waiting for the device");
+  const cudaStream_t stream = stream_of(device);
+  check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream), "downloading");
+  check(cudaStreamSynchronize(stream), "waiting for the device");
 }
 
 uint64_t remember() { return recordings().remember(); }
@@ -108,8 +184,9 @@ void forget(uint64_t recording) { recordings().forget(Device::get(), recording);
 }  // namespace
 
 const Backend& backend() {
-  static constexpr Backend cuda{"cuda",   false,    &allocate, &release,  &free_bytes, &threads,
-                                &prepare, &execute, &upload,   &download, &remember,   &forget};
+  static constexpr Backend cuda{"cuda",    false,    &allocate, &release,  &free_bytes,
+                                &threads,  &prepare, &execute,  &upload,   &download,
+                                &remember, &forget,  &owns,     &use_queue};
   return cuda;
 }
 
@@ -120,6 +197,7 @@ DeviceInfo device_info() {
   check(cudaGetDeviceProperties(&properties, device.ordinal), "cudaGetDeviceProperties");
   DeviceInfo info;
   info.name = properties.name;
+  info.ordinal = device.ordinal;
   info.capability_major = properties.major;
   info.capability_minor = properties.minor;
   info.multiprocessors = device.multiprocessors;

@@ -18,6 +18,7 @@ std::string problem();
 
 struct DeviceInfo {
   std::string name;
+  int ordinal = 0;
   int capability_major = 0, capability_minor = 0;
   int multiprocessors = 0;
   size_t memory_bytes = 0, free_bytes = 0;

@@ -26,6 +26,7 @@ struct Product {
   lt::DataType type = lt::kFloat32;
   Index m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false, accumulate = false;
+  bool tf32 = false;
   ConstMatrix a, b;
   Matrix d;
   const void* bias = nullptr;  // one for each row of D
@@ -106,8 +107,8 @@ class Library {
                          uint32_t, uint32_t>;
 
   static Key key_of(const Product& p) {
-    const int flags =
-        p.transpose_a + 2 * p.transpose_b + 4 * p.accumulate + 8 * (p.bias != nullptr);
+    const int flags = p.transpose_a + 2 * p.transpose_b + 4 * p.accumulate +
+                      8 * (p.bias != nullptr) + 16 * p.tf32;
     return {p.type,
             p.m,
             p.n,
@@ -179,14 +180,15 @@ class Library {
 
   Plan make(const Product& p) {
     Plan plan;
-    const bool wide = p.type == lt::kFloat64;
+    const lt::ComputeType compute = p.type == lt::kFloat64 ? lt::kCompute64
+                                    : p.tf32               ? lt::kComputeTf32
+                                                           : lt::kCompute32;
     const auto layout = [&](lt::Layout& made, Index rows, Index cols, Index stride) {
       need(api_.MatrixLayoutCreate(&made, p.type, static_cast<uint64_t>(rows),
                                    static_cast<uint64_t>(cols), stride),
            "cublasLtMatrixLayoutCreate");
     };
-    need(api_.MatmulDescCreate(&plan.desc, wide ? lt::kCompute64 : lt::kCompute32, p.type),
-         "cublasLtMatmulDescCreate");
+    need(api_.MatmulDescCreate(&plan.desc, compute, p.type), "cublasLtMatmulDescCreate");
     set(plan.desc, lt::kTransA, p.transpose_a ? lt::kTransposed : lt::kAsItIs);
     set(plan.desc, lt::kTransB, p.transpose_b ? lt::kTransposed : lt::kAsItIs);
     set(plan.desc, lt::kEpilogue, p.bias != nullptr ? lt::kBias : lt::kNoEpilogue);
@@ -230,9 +232,14 @@ Library& library() {
   return *the_library;
 }
 
-std::atomic<bool> is_allowed{true};
+std::atomic<bool> is_allowed{true}, tf32_is_allowed{false};
 
-lt::DataType type_of(DType dtype) { return dtype == DType::float32 ? lt::kFloat32 : lt::kFloat64; }
+Product product_in(DType dtype) {
+  Product p;
+  p.type = dtype == DType::float32 ? lt::kFloat32 : lt::kFloat64;
+  p.tf32 = dtype == DType::float32 && tf32_is_allowed;
+  return p;
+}
 
 template <class Op>
 bool worth(const Op& op) {
@@ -241,8 +248,7 @@ bool worth(const Op& op) {
 
 // y = x w: D is yᵀ (out x rows), A is wᵀ, B is xᵀ.
 Product product_of(const DenseForward& op, DType dtype) {
-  Product p;
-  p.type = type_of(dtype);
+  Product p = product_in(dtype);
   p.m = op.out;
   p.n = op.rows;
   p.k = op.in;
@@ -256,8 +262,7 @@ Product product_of(const DenseForward& op, DType dtype) {
 
 // dx = dz wᵀ: D is dxᵀ (in x rows), A is w, B is dzᵀ.
 Product product_of(const DenseBackwardInput& op, DType dtype) {
-  Product p;
-  p.type = type_of(dtype);
+  Product p = product_in(dtype);
   p.m = op.in;
   p.n = op.rows;
   p.k = op.out;
@@ -271,8 +276,7 @@ Product product_of(const DenseBackwardInput& op, DType dtype) {
 
 // dw = xᵀ dz: D is dwᵀ (out x in), or dw itself where weights lie as (out, in).
 Product product_of(const DenseBackwardWeights& op, DType dtype) {
-  Product p;
-  p.type = type_of(dtype);
+  Product p = product_in(dtype);
   p.m = op.transposed ? op.in : op.out;
   p.n = op.transposed ? op.out : op.in;
   p.k = op.rows;
@@ -352,6 +356,8 @@ size_t cublaslt_version() { return library().version(); }
 size_t cublaslt_plans() { return library().plans(); }
 
 void allow_cublaslt(bool allowed) { is_allowed = allowed; }
+
+void allow_tf32(bool allowed) { tf32_is_allowed = allowed; }
 
 ProductDemand product_demand(const Command& command) {
   if (!library().ready() || !is_allowed) return {};

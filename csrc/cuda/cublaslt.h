@@ -26,6 +26,10 @@ size_t cublaslt_plans();
 // Whether products go to it at all; they do unless somebody forbids it.
 void allow_cublaslt(bool allowed);
 
+// Whether the operands of float32 products may be rounded to TF32 (10 bits of mantissa, summed in
+// float32), which tensor cores multiply several times faster. They are not unless somebody allows it.
+void allow_tf32(bool allowed);
+
 // The workspace that a command needs, if the library takes it; otherwise nothing.
 struct ProductDemand {
   bool taken = false;

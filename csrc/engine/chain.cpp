@@ -129,7 +129,8 @@ void Chain::backward(const ChainBackward& memory) const {
   const ChainLayer& last = shape_.layers.back();
   const size_t block_bytes =
       align(static_cast<size_t>(rows * std::max(widest_, last.out)) * size_of(shape_.dtype));
-  char* blocks = scratch(backend_, Scratch::values, 2 * block_bytes);
+  const ScratchMemory values(backend_, Scratch::values, 2 * block_bytes);
+  char* blocks = values.data();
 
   std::vector<Command> commands;
   commands.reserve(2 * n + 1);
@@ -182,8 +183,8 @@ void Chain::backward(const ChainBackward& memory) const {
 void Chain::run(const std::vector<Command>& commands, const Wanted& wanted) const {
   const int n = static_cast<int>(commands.size());
   const Schedule plan = schedule(commands, wanted);
-  backend_.execute(commands.data(), n, plan,
-                   scratch(backend_, Scratch::workspace, plan.workspace_bytes));
+  const ScratchMemory workspace(backend_, Scratch::workspace, plan.workspace_bytes);
+  backend_.execute(commands.data(), n, plan, workspace.data());
 }
 
 Schedule Chain::schedule(const std::vector<Command>& commands, const Wanted& wanted) const {

@@ -55,6 +55,7 @@ Criterion resolve(const CriterionSpec& spec, const Graph& graph, std::vector<Fee
   criterion.weight = spec.weight;
   criterion.threshold = spec.threshold;
   criterion.top = spec.top;
+  criterion.against_zero = spec.against_zero;
   const Node& node = graph.nodes[criterion.node];
   if (spec.rule == "accuracy") {
     criterion.rule = Criterion::kAccuracy;
@@ -75,6 +76,12 @@ Criterion resolve(const CriterionSpec& spec, const Graph& graph, std::vector<Fee
       throw std::invalid_argument("loss " + spec.rule +
                                   " compares with values, not with class numbers");
     }
+  }
+  if (spec.against_zero) {
+    if (criterion.rule < 0 || losses()[criterion.rule].rowwise || spec.labels) {
+      throw std::invalid_argument("loss " + spec.rule + ": against_zero is for losses by elements");
+    }
+    return criterion;
   }
   if (spec.target < 0)
     throw std::invalid_argument("target=" + std::to_string(spec.target) + " must not be negative");

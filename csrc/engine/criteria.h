@@ -19,6 +19,7 @@ struct CriterionSpec {
   int target = 0;
   bool labels = false;  // the target is one class number per row
   double weight = 1;
+  bool against_zero = false;       // of a loss by elements: there is no target
   double threshold = 0.5;          // of accuracy
   std::vector<double> thresholds;  // of what is tallied; ascending
   Index top = 0;                   // of accuracy (0: 1) and of levels

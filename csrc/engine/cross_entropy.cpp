@@ -50,7 +50,8 @@ void evaluate(const Backend& backend, const CrossEntropy& what) {
   const bool reduces = what.reduction != Reduction::none;
   const size_t label_bytes = align(static_cast<size_t>(what.rows) * sizeof(int32_t));
   const size_t value_bytes = reduces ? static_cast<size_t>(what.rows) * size_of(what.dtype) : 0;
-  char* memory = scratch(backend, Scratch::values, label_bytes + value_bytes);
+  const ScratchMemory values(backend, Scratch::values, label_bytes + value_bytes);
+  char* memory = values.data();
   int32_t* labels = reinterpret_cast<int32_t*>(memory);
 
   double divisor = static_cast<double>(what.rows);
@@ -78,7 +79,8 @@ void evaluate(const Backend& backend, const CrossEntropy& what) {
   const int n = reduces ? 2 : 1;
   if (what.rows > 0) {
     const Schedule plan = backend.prepare(commands, n, 0);
-    backend.execute(commands, n, plan, scratch(backend, Scratch::workspace, plan.workspace_bytes));
+    const ScratchMemory workspace(backend, Scratch::workspace, plan.workspace_bytes);
+    backend.execute(commands, n, plan, workspace.data());
   }
   if (reduces) write(what, what.reduction == Reduction::mean ? total / divisor : total);
 }

@@ -90,6 +90,20 @@ class Lister {
     out(op.y, op.n);
     add(op.step, sizeof(*op.step), false);
   }
+  void list(Rescale& op) {
+    add(op.x, static_cast<size_t>(op.n) * (op.bytes ? 1 : element_), false);
+    out(op.y, op.n);
+  }
+  void list(Resample& op) {
+    in(op.x, op.rows * op.height * op.width * op.channels);
+    out(op.y, op.rows * op.out_height * op.out_width * op.channels);
+    add(op.step, sizeof(*op.step), false);
+  }
+  void list(MixRows& op) {
+    in(op.x, op.rows * op.cols);
+    out(op.y, op.rows * op.cols);
+    add(op.step, sizeof(*op.step), false);
+  }
   void list(BatchNormForward& op) {
     in(op.x, op.rows, op.cols);
     out(op.y, op.rows, op.cols);
@@ -126,6 +140,11 @@ class Lister {
     add(op.dst, static_cast<size_t>(op.rows * op.row_bytes), true);
   }
   void list(Fill& op) { out(op.dst, op.n); }
+  void list(PenaltyGradient& op) {
+    add(op.term, sizeof(*op.term), false);
+    in(op.parameter, op.n);
+    out(op.gradient, op.n);
+  }
   void list(ClipCoefficient& op) {
     tables(op);
     add(op.coefficients, (op.global ? 1 : static_cast<size_t>(op.n_tensors)) * sizeof(double),
@@ -242,6 +261,9 @@ void run_with_copies(const Backend& backend, std::vector<Command> commands) {
     const std::vector<Footprint> own = footprints(command);
     all.insert(all.end(), own.begin(), own.end());
   }
+  all.erase(std::remove_if(all.begin(), all.end(),
+                           [&](const Footprint& each) { return backend.owns(each.memory()); }),
+            all.end());
   for (const Footprint& each : all) {
     Block& block = blocks[each.memory()];
     block.bytes = std::max(block.bytes, each.bytes);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs commands whose memory is the host's on a device that has its own: everything they name is copied
-// there, and what they write comes back. For single operations on the arrays of a caller.
+// there, and what they write comes back. What is the device's already stays where it is. For single
+// operations on the arrays of a caller.
 #pragma once
 
 #include <vector>
@@ -24,7 +25,7 @@ struct Footprint {
 // those of the command, so that changing all of them moves the command to other memory.
 std::vector<Footprint> footprints(Command& command);
 
-// Returns when all has been done.
+// Returns when all that the host sees of it has been done.
 void run_with_copies(const Backend& backend, std::vector<Command> commands);
 
 }  // namespace fusednn::engine

@@ -34,6 +34,7 @@ class Recorder {
   virtual ~Recorder() = default;
   virtual Index rows() const = 0;
   virtual bool training() const = 0;
+  virtual bool frozen() const = 0;  // the layer does not learn
   virtual int n_inputs() const = 0;
   virtual Index input_size(int i) const = 0;  // columns of an input
   virtual Index output_size() const = 0;

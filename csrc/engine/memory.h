@@ -113,6 +113,27 @@ class Recording {
   uint64_t number_ = 0;
 };
 
+// That of somebody else which the calling thread is on, or 0.
+inline uint64_t queue_in_use(const Backend& backend) {
+  const uint64_t queue = backend.use_queue(0);
+  backend.use_queue(queue);
+  return queue;
+}
+
+// While it lives, what the calling thread does with a backend goes to this queue.
+class OnQueue {
+ public:
+  OnQueue(const Backend& backend, uint64_t queue)
+      : backend_(backend), before_(backend.use_queue(queue)) {}
+  ~OnQueue() { backend_.use_queue(before_); }
+  OnQueue(const OnQueue&) = delete;
+  OnQueue& operator=(const OnQueue&) = delete;
+
+ private:
+  const Backend& backend_;
+  uint64_t before_;
+};
+
 // Something that needs memory from one tick to another; ticks count the nodes of a plan as they run.
 struct Lifetime {
   size_t bytes = 0;

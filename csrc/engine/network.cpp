@@ -20,6 +20,7 @@ Network::Network(const std::vector<NodeSpec>& specs, Precision precision, const 
                   static_cast<size_t>(graph_.parameter_elements) * size_of(precision.dtype)),
       parameter_window_(backend, parameters_),
       gradient_window_(backend, gradients_),
+      collected_window_(backend, collected_),
       clock_(backend, 1),
       loss_scales_(backend),
       totals_(backend),
@@ -32,6 +33,7 @@ Network::~Network() = default;
 void Network::set_frozen(const std::string& node, bool frozen) {
   graph_.nodes[graph_.find(node)].frozen = frozen;
   programs_.clear();
+  programs_aside_.clear();
   if (optimizer_) optimizer_->bind(graph_, parameters_.data(), gradients_.data());
 }
 
@@ -76,11 +78,12 @@ void Network::set_training(const std::vector<CriterionSpec>& losses,
     }
   }
   programs_.clear();
-  collected_ = Arena();
-  n_collected_ = 0;
-  if (new_optimizer && new_optimizer->accumulation_steps() > 1) {
+  programs_aside_.clear();
+  if (new_optimizer && new_optimizer->accumulation_steps() > 1 && !collected_.data()) {
     collected_ = Arena(backend_, gradients_.size());
   }
+  if (collected_.data()) std::memset(collected_gradients(), 0, collected_.size());
+  n_collected_ = 0;
   count_out(new_metrics, metrics);
   losses_ = std::move(new_losses);
   metrics_ = std::move(new_metrics);
@@ -90,180 +93,13 @@ void Network::set_training(const std::vector<CriterionSpec>& losses,
   totals_.host.assign(losses_.size() + metrics_.size() + 1, 0);
 }
 
-PlanRequest Network::request(Mode mode, Index rows, bool weighted,
-                             const std::vector<int>& outputs) const {
-  PlanRequest request;
-  request.rows = rows;
-  request.seed = seed_;
-  if (mode == Mode::predict) {
-    request.outputs = outputs;
-    return request;
-  }
-  request.training = trains(mode) || mode == Mode::gradients;
-  request.backward = mode != Mode::evaluate;
-  request.weighted = weighted;
-  request.losses = losses_;
-  request.metrics = metrics_;
-  request.targets = targets_;
-  return request;
-}
-
-Network::Program& Network::program(Mode mode, const PlanRequest& request) {
-  const auto found =
-      std::find_if(programs_.begin(), programs_.end(), [&](const std::unique_ptr<Program>& known) {
-        const PlanRequest& theirs = known->request;
-        return known->mode == mode && theirs.rows == request.rows &&
-               theirs.weighted == request.weighted && theirs.outputs == request.outputs;
-      });
-  if (found != programs_.end()) {
-    std::rotate(found, found + 1, programs_.end());
-    return *programs_.back();
-  }
-  constexpr size_t kKept =
-      8;  // batch and tail of training, validation, prediction, and two to spare
-  if (programs_.size() == kKept) programs_.erase(programs_.begin());
-  auto fresh = std::make_unique<Program>();
-  fresh->mode = mode;
-  fresh->request = request;
-  PlanMemory memory;
-  memory.parameters = parameters_.data();
-  memory.gradients = gradients_.data();
-  memory.step = &clock_.device()->step;
-  memory.loss_scales = loss_scales_.device();
-  memory.totals = totals_.device();
-  memory.thresholds = thresholds_.device();
-  memory.counts = counts_.device();
-  fresh->plan = compile(graph_, fresh->request, memory, backend_, precision_);
-  assemble(*fresh);
-  programs_.push_back(std::move(fresh));
-  return *programs_.back();
-}
-
-// Puts the gathering of a data set before the plan, and the update behind it.
-void Network::assemble(Program& program) {
-  const Plan& plan = program.plan;
-  std::vector<Command>& commands = program.commands;
-  const auto gather = [&](void* to, Index row_bytes) {
-    if (!to) return;
-    GatherRows op;
-    op.first = &clock_.device()->first;
-    op.dst = to;
-    op.rows = plan.rows;
-    op.row_bytes = row_bytes;
-    if (!commands.empty()) commands.back().beside_next = true;
-    commands.emplace_back(op, dtype());
-    commands.back().apart = plan.apart;
-  };
-  const auto element = static_cast<Index>(size_of(dtype()));
-  for (size_t i = 0; i < graph_.inputs.size(); ++i) {
-    gather(plan.inputs[i], graph_.nodes[graph_.inputs[i]].size * element);
-  }
-  for (size_t i = 0; i < plan.targets.size(); ++i) {
-    const Feed& feed = targets_[i];
-    gather(plan.targets[i],
-           feed.row_elements * (feed.labels ? static_cast<Index>(sizeof(int32_t)) : element));
-  }
-  gather(plan.sample_weight, element);
-
-  if (optimizer_ && (trains(program.mode) || program.mode == Mode::evaluate)) {
-    for (const Command& command : optimizer_->penalty(static_cast<double>(plan.rows),
-                                                      totals_.device() + totals_.host.size() - 1)) {
-      commands.push_back(command);
-    }
-  }
-  const bool updates = program.mode == Mode::train;
-  // Where threads run through a step together; on a device of its own one update of all is better.
-  const bool one_by_one = backend_.host_memory && plan.apart;
-  if (updates && one_by_one && optimizer_->updates_one_by_one()) {
-    append_updates(program);
-  } else {
-    commands.insert(commands.end(), plan.commands.begin(), plan.commands.end());
-    program.update = static_cast<int>(commands.size());
-    if (trains(program.mode) && collected_.data()) append_collection(program);
-    if (!updates) return;
-    for (const Command& command : optimizer_->commands()) commands.push_back(command);
-  }
-  for (const Command& command : optimizer_->constraints(graph_, parameters_.data())) {
-    commands.push_back(command);
-  }
-}
-
-// Adds the gradients of a step to those before it; the last step takes them all, and none are left.
-void Network::append_collection(Program& program) {
-  const Index n = graph_.parameter_elements;
-  if (program.mode == Mode::collect) {
-    const ConstMatrix gradients(gradients_.data(), n);
-    program.commands.emplace_back(
-        CopyRows{
-            gradients, {collected_.data(), n},
-             1, n, true
-    },
-        dtype());
-    return;
-  }
-  const ConstMatrix collected(collected_.data(), n);
-  program.commands.emplace_back(
-      CopyRows{
-          collected, {gradients_.data(), n},
-           1, n, true
-  },
-      dtype());
-  program.commands.emplace_back(Fill{collected_.data(), n, 0}, dtype());
-}
-
-Network::Mode Network::mode_of_step(Mode mode) const {
-  if (mode != Mode::train) return mode;
-  return n_collected_ + 1 < optimizer_->accumulation_steps() ? Mode::collect : Mode::train;
-}
-
-// The update of each dense layer right behind its gradients, while they are in cache. Nothing reads
-// the old weights any more: a plan computes the gradients of its parameters last.
-void Network::append_updates(Program& program) {
-  std::vector<Command>& commands = program.commands;
-  std::vector<UpdateTensor> waiting =
-      optimizer_->tensors(graph_, parameters_.data(), gradients_.data());
-  std::vector<UpdateTensor>& tensors = program.tensors;
-  tensors.reserve(waiting.size());  // commands point into it
-  const auto take = [&](const void* gradient) {
-    const auto found = std::find_if(waiting.begin(), waiting.end(), [&](const UpdateTensor& each) {
-      return each.gradient == gradient;
-    });
-    if (found == waiting.end()) return;
-    tensors.push_back(*found);
-    waiting.erase(found);
-  };
-  program.update = -1;
-  const auto update = [&](size_t first, Index matrix_rows) {
-    const auto n = static_cast<Index>(tensors.size() - first);
-    if (n == 0) return;
-    if (program.update < 0) program.update = static_cast<int>(commands.size());
-    commands.push_back(optimizer_->update(tensors.data() + first, n, matrix_rows));
-  };
-  for (const Command& command : program.plan.commands) {
-    commands.push_back(command);
-    if (command.operation != PlaceIn<DenseBackwardWeights, Operations>::value) continue;
-    DenseBackwardWeights op;
-    std::memcpy(&op, command.arguments, sizeof(op));
-    const size_t first = tensors.size();
-    take(op.dw.data);
-    take(op.dbias);
-    commands.back().beside_next = false;
-    update(first, op.in);
-    commands.back().apart = true;
-    commands.back().beside_next = command.beside_next;
-  }
-  const size_t first = tensors.size();
-  tensors.insert(tensors.end(), waiting.begin(), waiting.end());
-  update(first, 0);
-  if (program.update < 0) program.update = static_cast<int>(commands.size());
-}
-
 void Network::supply(const Dataset& data, bool targets, const RunOptions& options, Index batch) {
   std::vector<SupplyArray> arrays;
   const size_t element = size_of(dtype());
   for (size_t i = 0; i < data.inputs.size(); ++i) {
     const Node& node = graph_.nodes[static_cast<size_t>(graph_.inputs[i])];
-    arrays.push_back({data.inputs[i], static_cast<size_t>(node.size) * element});
+    const size_t each = !data.bytes.empty() && data.bytes[i] ? 1 : element;
+    arrays.push_back({data.inputs[i], static_cast<size_t>(node.size) * each});
   }
   for (size_t i = 0; targets && i < data.targets.size(); ++i) {
     const size_t each = targets_[i].labels ? sizeof(int32_t) : element;
@@ -273,54 +109,20 @@ void Network::supply(const Dataset& data, bool targets, const RunOptions& option
   supply_.begin(std::move(arrays), data.rows, options.order, batch);
 }
 
+void Network::set_collected(Index steps) {
+  const Index needed = optimizer_ ? optimizer_->accumulation_steps() : 1;
+  if (steps < 0 || steps >= needed) {
+    throw std::invalid_argument("collected=" + std::to_string(steps) + " is not in [0, " +
+                                std::to_string(needed) + "), the steps of an update");
+  }
+  n_collected_ = steps;
+}
+
 void Network::hide_windows() {
   parameter_window_.hide();
   gradient_window_.hide();
+  collected_window_.hide();
   if (optimizer_) optimizer_->hide_windows();
-}
-
-// Tells a program where the data set is and how many threads it may use.
-void Network::attach(Program& program, const RunOptions& options) {
-  const Plan& plan = program.plan;
-  size_t place = 0, array = 0;
-  bool moved = false;
-  const auto gather = [&](const void* to) {
-    const size_t from = array++;
-    if (!to) return;
-    Command& command = program.commands[place++];
-    GatherRows op;
-    std::memcpy(&op, command.arguments, sizeof(op));
-    moved = moved || op.src != supply_.array(from) || op.order != supply_.order();
-    op.src = supply_.array(from);
-    op.order = supply_.order();
-    std::memcpy(command.arguments, &op, sizeof(op));
-  };
-  for (const void* to : plan.inputs) gather(to);
-  for (const void* to : plan.targets) gather(to);
-  if (plan.sample_weight) gather(plan.sample_weight);
-
-  const int max_threads = options.max_threads > 0 ? options.max_threads : backend_.threads();
-  const auto record = [&] {
-    for (Piece& piece : program.pieces) {
-      piece.recording = Recording(backend_);
-      piece.schedule.recording = piece.recording.number();
-    }
-  };
-  if (program.max_threads == max_threads) {
-    if (moved) record();
-    return;
-  }
-  program.pieces = cut(backend_, program.commands, program.update, max_threads);
-  size_t workspace_bytes = 0;
-  for (Piece& piece : program.pieces) {
-    piece.schedule.pace = &piece.pace;
-    workspace_bytes = std::max(workspace_bytes, piece.schedule.workspace_bytes);
-  }
-  if (program.workspace.size() < workspace_bytes) {
-    program.workspace = Arena(backend_, workspace_bytes);
-  }
-  program.max_threads = max_threads;
-  record();
 }
 
 // False when `go_on`, which is asked between pieces, stopped a batch before its update. Trained
@@ -349,24 +151,34 @@ bool Network::run_batch(Program& program, Index first, const std::function<bool(
   return true;
 }
 
-EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& options,
-                         const std::vector<int>& nodes, const std::vector<void*>& outputs) {
-  EpochReport report;
+// Lets sums and counts go on from a report, which from then on shows those of the network.
+void Network::begin_sums(EpochReport& report) {
   report.losses.resize(losses_.size());
   report.metrics.resize(metrics_.size());
-  std::fill(totals_.host.begin(), totals_.host.end(), 0.0);
+  report.tallies.resize(metrics_.size());
+  const auto after_losses =
+      std::copy(report.losses.begin(), report.losses.end(), totals_.host.begin());
+  std::copy(report.metrics.begin(), report.metrics.end(), after_losses);
+  if (!totals_.host.empty()) totals_.host.back() = report.penalty;
   std::fill(counts_.host.begin(), counts_.host.end(), 0.0);
-  for (const Criterion& metric : metrics_) {
-    const bool tallied = metric.rule == Criterion::kTally;
-    report.tallies.push_back({tallied ? counts_.host.data() + metric.first_count : nullptr,
-                              static_cast<size_t>(metric.n_counts)});
+  for (size_t i = 0; i < metrics_.size(); ++i) {
+    const bool tallied = metrics_[i].rule == Criterion::kTally;
+    double* own = tallied ? counts_.host.data() + metrics_[i].first_count : nullptr;
+    TallyReport& tally = report.tallies[i];
+    if (tallied && tally.counts != nullptr) std::copy_n(tally.counts, tally.n, own);
+    tally = {own, static_cast<size_t>(metrics_[i].n_counts)};
   }
+}
+
+EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& options,
+                         const std::vector<int>& nodes, const std::vector<void*>& outputs) {
+  EpochReport report = options.begun;
+  begin_sums(report);
   if (data.rows == 0) return report;
   hide_windows();
   totals_.publish();
   if (!counts_.host.empty()) counts_.publish();
 
-  const bool weighted = mode != Mode::predict && data.sample_weight;
   const Index batch = std::min(std::max<Index>(options.batch_size, 1), data.rows);
   const Index tail = data.rows % batch;
   supply(data, mode != Mode::predict, options, batch);
@@ -376,7 +188,7 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
     for (Program* known : ready) {
       if (known->plan.rows == rows && known->mode == kind) return *known;
     }
-    ready.push_back(&program(kind, request(kind, rows, weighted, nodes)));
+    ready.push_back(&program(kind, request(kind, rows, data, options, nodes)));
     attach(*ready.back(), options);
     return *ready.back();
   };
@@ -407,19 +219,19 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
     looked = Time::now();
     return !report.stopped;
   };
-  while (report.rows < data.rows && !report.stopped) {
+  for (Index row = 0, step = 0; row < data.rows && !report.stopped; ++step) {
     for (const auto& [name, values] : options.schedules) {
-      optimizer_->set_hyper(name, values[report.steps]);
+      optimizer_->set_hyper(name, values[step]);
     }
-    const bool whole = data.rows - report.rows >= batch;
+    const bool whole = data.rows - row >= batch;
     Program& now = program_of(whole ? batch : tail, mode_of_step(mode));
-    if (!run_batch(now, report.rows, go_on)) return report;
+    if (!run_batch(now, row, go_on)) return report;
     for (size_t i = 0; i < outputs.size(); ++i) {
       const size_t row_bytes = static_cast<size_t>(graph_.nodes[nodes[i]].size) * size_of(dtype());
-      backend_.download(
-          static_cast<char*>(outputs[i]) + static_cast<size_t>(report.rows) * row_bytes,
-          now.plan.outputs[i].data, static_cast<size_t>(now.plan.rows) * row_bytes);
+      backend_.download(static_cast<char*>(outputs[i]) + static_cast<size_t>(row) * row_bytes,
+                        now.plan.outputs[i].data, static_cast<size_t>(now.plan.rows) * row_bytes);
     }
+    row += now.plan.rows;
     report.rows += now.plan.rows;
     ++report.steps;
     if (host) update();
@@ -456,6 +268,11 @@ std::vector<Running> Network::running() const {
 EpochReport Network::train(const Dataset& data, const RunOptions& options) {
   if (!optimizer_)
     throw std::invalid_argument("train: the network has no optimizer; compile it first");
+  const bool labels =
+      std::any_of(targets_.begin(), targets_.end(), [](const Feed& feed) { return feed.labels; });
+  if (options.mixup > 0 && labels) {
+    throw std::invalid_argument("train: mixup needs targets that are values, not class numbers");
+  }
   const Index batch =
       std::min(std::max<Index>(options.batch_size, 1), std::max<Index>(data.rows, 1));
   for (const auto& [name, values] : options.schedules) {
@@ -482,6 +299,28 @@ EpochReport Network::compute_gradients(const Dataset& data, bool training, int m
 void Network::predict(const Dataset& data, const std::vector<int>& nodes,
                       const std::vector<void*>& outputs, const RunOptions& options) {
   run(Mode::predict, data, options, nodes, outputs);
+}
+
+// Programs of the run and its data stay untouched; what the host and the commands share is put back.
+Network::Aside::Aside(Network& network)
+    : network_(network),
+      supply_(network.backend_),
+      totals_(network.totals_.host),
+      counts_(network.counts_.host) {
+  swap();
+}
+
+Network::Aside::~Aside() {
+  swap();
+  std::copy(totals_.begin(), totals_.end(), network_.totals_.host.begin());
+  std::copy(counts_.begin(), counts_.end(), network_.counts_.host.begin());
+  network_.totals_.publish();
+  if (!counts_.empty()) network_.counts_.publish();
+}
+
+void Network::Aside::swap() {
+  std::swap(network_.programs_, network_.programs_aside_);
+  std::swap(network_.supply_, supply_);
 }
 
 }  // namespace fusednn::engine

@@ -17,10 +17,11 @@
 namespace fusednn::engine {
 
 // Arrays of whole epochs. All have `rows` rows, contiguous, in host memory and in the network's dtype
-// (labels: int32).
+// (labels: int32; inputs may be of bytes, whole numbers from 0 to 255).
 struct Dataset {
   Index rows = 0;
   std::vector<const void*> inputs;
+  std::vector<bool> bytes;  // one for each input; none: no input is
   std::vector<const void*> targets;
   const void* sample_weight = nullptr;
 };
@@ -58,9 +59,12 @@ struct Running {
 
 struct RunOptions {
   Index batch_size = 32;
+  // The part of the epoch that was run before: the report goes on from here. Its lists fit, or are empty.
+  EpochReport begun;
   const Index* order = nullptr;  // rows in the order to visit them; null: as they lie
   Watcher watcher;
   int max_threads = 0;  // 0: the backend's setting
+  double mixup = 0;     // of a run that trains: see PlanRequest
   // Hyper-parameters of the optimizer by name, with a value for each step of a run that trains.
   std::vector<std::pair<std::string, const double*>> schedules;
 };
@@ -72,6 +76,10 @@ class Network {
   ~Network();
   Network(const Network&) = delete;  // commands point into it
   Network& operator=(const Network&) = delete;
+
+  // As long as one lives, a watcher may predict and evaluate in the middle of the run that it looks at:
+  // what that run has under way is put aside.
+  class Aside;
 
   const Graph& graph() const { return graph_; }
   DType dtype() const { return precision_.dtype; }
@@ -99,10 +107,17 @@ class Network {
   // Of everything that has run lately, a step in several pieces several times, the latest last.
   std::vector<Running> running() const;
 
-  Index collected() const { return n_collected_; }                 // steps since the last update
+  Index collected() const { return n_collected_; }  // steps since the last update
+  // Throws std::invalid_argument unless an update needs more steps than that.
+  void set_collected(Index steps);
+  // The sum of the gradients of those steps; null before an update has needed several.
+  char* collected_gradients() { return collected_window_.show(); }
   uint64_t training_steps() const { return clock_.host[0].step; }  // drives the random masks
   void set_training_steps(uint64_t steps) { clock_.host[0].step = steps; }
-  const std::vector<Feed>& targets() const { return targets_; }  // what set_training asks for
+  // What set_training was told.
+  const std::vector<Feed>& targets() const { return targets_; }
+  const std::vector<Criterion>& losses() const { return losses_; }
+  const std::vector<Criterion>& metrics() const { return metrics_; }
 
  private:
   // Where the mean gradient of several steps makes an update, those before the last one collect.
@@ -117,7 +132,8 @@ class Network {
   static bool trains(Mode mode) { return mode == Mode::train || mode == Mode::collect; }
   Mode mode_of_step(Mode mode) const;
   void count_out(std::vector<Criterion>& metrics, const std::vector<CriterionSpec>& specs);
-  PlanRequest request(Mode mode, Index rows, bool weighted, const std::vector<int>& outputs) const;
+  PlanRequest request(Mode mode, Index rows, const Dataset& data, const RunOptions& options,
+                      const std::vector<int>& outputs) const;
   Program& program(Mode mode, const PlanRequest& request);
   void assemble(Program& program);
   void append_updates(Program& program);
@@ -125,6 +141,7 @@ class Network {
   void supply(const Dataset& data, bool targets, const RunOptions& options, Index batch);
   void attach(Program& program, const RunOptions& options);
   void hide_windows();
+  void begin_sums(EpochReport& report);
   bool run_batch(Program& program, Index first, const std::function<bool()>& go_on);
   EpochReport run(Mode mode, const Dataset& data, const RunOptions& options,
                   const std::vector<int>& nodes, const std::vector<void*>& outputs);
@@ -136,7 +153,7 @@ class Network {
   Arena parameters_, gradients_;
   Arena collected_;        // sum of the gradients of the steps since the last update
   Index n_collected_ = 0;  // how many those are
-  Window parameter_window_, gradient_window_;
+  Window parameter_window_, gradient_window_, collected_window_;
   Mirror<Clock> clock_;
   Mirror<double> loss_scales_;          // weight / rows of the batch
   Mirror<double> totals_;               // of losses, metrics and the penalty; commands add to them
@@ -146,6 +163,22 @@ class Network {
   std::vector<Criterion> losses_, metrics_;
   std::vector<Feed> targets_;
   std::vector<std::unique_ptr<Program>> programs_;  // compiled so far, most recent last
+  std::vector<std::unique_ptr<Program>> programs_aside_;
+};
+
+class Network::Aside {
+ public:
+  explicit Aside(Network& network);
+  ~Aside();
+  Aside(const Aside&) = delete;
+  Aside& operator=(const Aside&) = delete;
+
+ private:
+  void swap();
+
+  Network& network_;
+  Supply supply_;
+  std::vector<double> totals_, counts_;
 };
 
 }  // namespace fusednn::engine

@@ -182,12 +182,14 @@ void Optimizer::bind(const Graph& graph, char* parameters, char* gradients) {
   tensors_.host.clear();
   terms_.host.clear();
   term_kinds_.clear();
+  term_gradients_.clear();
   for (const UpdateTensor& tensor : tensors(graph, parameters, gradients)) {
     const Treatment& kind = kinds_[static_cast<size_t>(tensor.group)];
     if (kind.l1 > 0 || kind.l2 > 0) {
       const Index before = elements_of(terms_.host);
       terms_.host.push_back({tensor.parameter, tensor.n, before, kind.l1, kind.l2});
       term_kinds_.push_back(tensor.group);
+      term_gradients_.push_back(tensor.gradient);
     }
     if (!apart && !tensors_.host.empty() && tensors_.host.back().group == tensor.group) {
       UpdateTensor& last = tensors_.host.back();
@@ -233,9 +235,13 @@ std::vector<Command> Optimizer::constraints(const Graph& graph, char* parameters
   return list;
 }
 
+bool Optimizer::clips() const {
+  return spec_.clip_norm > 0 || spec_.global_clip_norm > 0 || spec_.clip_value > 0;
+}
+
 bool Optimizer::updates_one_by_one() const {
   return spec_.accumulation_steps == 1 && !info_->layerwise && spec_.clip_norm == 0 &&
-         spec_.global_clip_norm == 0;
+         spec_.global_clip_norm == 0 && !(clips() && !terms_.host.empty());
 }
 
 Command Optimizer::update(const UpdateTensor* tensors, Index n, Index matrix_rows) {
@@ -253,8 +259,18 @@ std::vector<Command> Optimizer::commands() {
   std::vector<Command> list;
   const auto n = static_cast<Index>(tensors_.host.size());
   const Index elements = elements_of(tensors_.host);
-  const bool clips = spec_.clip_norm > 0 || spec_.global_clip_norm > 0;
-  if (clips) {
+  // What is clipped is the gradient of the whole loss. Where nothing is, the update adds their share.
+  for (size_t i = 0; clips() && i < terms_.host.size(); ++i) {
+    PenaltyGradient op;
+    op.term = terms_.device() + i;
+    op.parameter = terms_.host[i].parameter;
+    op.gradient = term_gradients_[i];
+    op.n = terms_.host[i].n;
+    op.factor = static_cast<double>(spec_.accumulation_steps) * (spec_.maximize ? -1 : 1);
+    list.emplace_back(op, dtype_);
+  }
+  const bool by_norm = spec_.clip_norm > 0 || spec_.global_clip_norm > 0;
+  if (by_norm) {
     ClipCoefficient clip;
     clip.tensors = tensors_.device();
     clip.n_tensors = n;
@@ -272,7 +288,7 @@ std::vector<Command> Optimizer::commands() {
   step.n_tensors = n;
   step.elements = elements;
   step.groups = groups_.device();
-  step.coefficients = clips ? coefficients_.device() : nullptr;
+  step.coefficients = by_norm ? coefficients_.device() : nullptr;
   step.coefficient_per_tensor = spec_.clip_norm > 0;
   list.emplace_back(step, dtype_);
   return list;
@@ -294,6 +310,7 @@ void Optimizer::prepare_step() {
         prepare_group(spec_, *info_, convention_, hyper_of_group_.data(), steps_, memory_.data());
     group.gradient_scale /= static_cast<double>(spec_.accumulation_steps);
     if (!kind.decays) group.l1 = group.l2 = group.shrink = 0;
+    if (clips()) continue;  // the gradients have it already
     group.l1 += penalty_scale_ * kind.l1;
     group.l2 += penalty_scale_ * kind.l2;
   }

@@ -99,6 +99,8 @@ class Optimizer {
   double last_norm();   // global gradient norm, when clipping
 
  private:
+  bool clips() const;
+
   const OptimizerInfo* info_;
   OptimizerSpec spec_;
   int convention_;
@@ -117,6 +119,7 @@ class Optimizer {
   Mirror<UpdateGroup> groups_;
   Mirror<PenaltyTerm> terms_;
   std::vector<int32_t> term_kinds_;  // place in kinds_ of each term
+  std::vector<void*> term_gradients_;
   Mirror<double> coefficients_;
   Mirror<double> norm_;
 };

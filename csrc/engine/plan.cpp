@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstdint>
 #include <map>
 #include <tuple>
 
@@ -123,6 +124,7 @@ class Compiler final : public Recorder {
   // ---- what a layer sees ----
   Index rows() const override { return request_.rows; }
   bool training() const override { return request_.training; }
+  bool frozen() const override { return node().frozen; }
   int n_inputs() const override { return static_cast<int>(node().inputs.size()); }
   Index input_size(int i) const override { return graph_.nodes[node().inputs[i]].size; }
   Index output_size() const override { return node().size; }
@@ -196,7 +198,19 @@ class Compiler final : public Recorder {
 
  private:
   // A buffer is known by what it is for.
-  enum Purpose { kValue, kPreActivation, kKept, kGradient, kTarget, kWeight, kRowValues, kScratch };
+  enum Purpose {
+    kValue,
+    kPreActivation,
+    kKept,
+    kGradient,
+    kTarget,
+    kWeight,
+    kRowValues,
+    kScratch,
+    kBytes,
+    kUnmixed,
+    kZeros
+  };
   using Key = std::tuple<Purpose, int, int>;
 
   const Node& node() const { return graph_.nodes[now_]; }
@@ -226,10 +240,15 @@ class Compiler final : public Recorder {
   void record_all(Plan& plan) {
     plan_ = &plan;
     results_.clear();
+    feeding_.clear();
+    mixing_.clear();
     const size_t n = graph_.nodes.size();
     gradient_written_.assign(n, false);
     derivative_done_.assign(n, false);
     record_feeds();
+    for (const auto* list : {&feeding_, &mixing_}) {
+      for (const Command& command : *list) record_command(command);
+    }
     for (now_ = 0; now_ < static_cast<int>(n); ++now_) {
       ++tick_;
       if (runs(now_) && node().layer) node().layer->forward(*this);
@@ -256,11 +275,41 @@ class Compiler final : public Recorder {
   // Buffers that are filled from outside before the first command of the plan.
   void record_feeds() {
     tick_ = 0;
-    for (const int input : graph_.inputs) {
-      plan_->inputs.push_back(fusion_.needed[input] ? value(input).data : nullptr);
+    for (size_t i = 0; i < graph_.inputs.size(); ++i) {
+      plan_->inputs.push_back(fusion_.needed[graph_.inputs[i]] ? feed_input(i) : nullptr);
     }
-    for (size_t i = 0; i < request_.targets.size(); ++i) plan_->targets.push_back(target_data(i));
+    for (size_t i = 0; i < request_.targets.size(); ++i) plan_->targets.push_back(feed_target(i));
     if (request_.weighted) plan_->sample_weight = weight_data();
+  }
+
+  // Where an input is gathered to; records how it gets from there to its node.
+  void* feed_input(size_t i) {
+    const int node = graph_.inputs[i];
+    const Index size = graph_.nodes[node].size, n = request_.rows * size;
+    void* unmixed = value(node).data;
+    if (request_.mixup > 0) {
+      unmixed = matrix(kUnmixed, node, 0, size).data;
+      mix(unmixed, value(node).data, size);
+    }
+    if (request_.bytes.empty() || !request_.bytes[i]) return unmixed;
+    Rescale op{touch({kBytes, node, 0}, static_cast<size_t>(n)), unmixed, n};
+    op.bytes = true;
+    feeding_.emplace_back(op, precision_.dtype);
+    return const_cast<void*>(op.x);
+  }
+  void* feed_target(size_t i) {
+    if (request_.mixup == 0) return target_data(i);
+    const Index size = request_.targets[i].row_elements;
+    void* unmixed = matrix(kUnmixed, -1 - static_cast<int>(i), 0, size).data;
+    mix(unmixed, target_data(i), size);
+    return unmixed;
+  }
+  // A stream that no layer has.
+  void mix(const void* from, void* to, Index cols) {
+    constexpr uint32_t kStream = UINT32_MAX - 1;
+    mixing_.emplace_back(MixRows{from, to, request_.rows, cols, request_.mixup, request_.seed,
+                                 kStream, memory_.step},
+                         precision_.dtype);
   }
 
   void* target_data(size_t i) {
@@ -273,6 +322,12 @@ class Compiler final : public Recorder {
 
   Target target_of(const Criterion& criterion) {
     Target target;
+    if (criterion.against_zero) {
+      const Key key{kZeros, criterion.node, 0};
+      target.dense = {touch(key, bytes(graph_.nodes[criterion.node].size)), 0};
+      lifetimes_[buffers_.at(key)] = {lifetimes_[buffers_.at(key)].bytes, 0, INT_MAX};
+      return target;
+    }
     void* data = target_data(criterion.target);
     if (criterion.labels) {
       target.labels = static_cast<const int32_t*>(data);
@@ -288,7 +343,8 @@ class Compiler final : public Recorder {
     std::copy(criterion.parameters.begin(), criterion.parameters.end(), op.parameters);
     op.x = value(criterion.node);
     op.target = target_of(criterion);
-    op.sample_weight = request_.weighted ? weight_data() : nullptr;
+    const bool weighted = request_.weighted && !criterion.against_zero;
+    op.sample_weight = weighted ? weight_data() : nullptr;
     op.values = row_values();
     op.rows = request_.rows;
     op.cols = graph_.nodes[criterion.node].size;
@@ -375,7 +431,8 @@ class Compiler final : public Recorder {
   Plan* plan_ = nullptr;
   bool apart_ = false;  // not during the first recording
   std::vector<Command> results_;
-  int now_ = 0;  // node being recorded
+  std::vector<Command> feeding_, mixing_;  // what an input goes through before the first node
+  int now_ = 0;                            // node being recorded
   int tick_ = 0;
   std::vector<bool> gradient_written_;
   std::vector<bool> derivative_done_;

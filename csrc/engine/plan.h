@@ -19,8 +19,9 @@ struct Criterion {
   std::vector<double> parameters;
   double threshold = 0.5;  // of accuracy with a single column
   bool labels = false;
-  int target = 0;     // which of the caller's target arrays
-  double weight = 1;  // factor of a loss in the sum that is minimised
+  int target = 0;             // which of the caller's target arrays
+  double weight = 1;          // factor of a loss in the sum that is minimised
+  bool against_zero = false;  // there is no target, nor a weight for each row
   static constexpr int kAccuracy = -1;
   Index top = 1;  // of accuracy
   // Of a metric that is counted: its numbers are among PlanMemory::counts.
@@ -48,6 +49,8 @@ struct PlanRequest {
   std::vector<Criterion> losses;  // their weighted sum is differentiated
   std::vector<Criterion> metrics;
   std::vector<Feed> targets;
+  std::vector<bool> bytes;  // which inputs of the graph are fed as bytes; none: no input
+  double mixup = 0;         // not 0: inputs and targets are mixed by MixRows with this alpha
   uint64_t seed = 0;
 };
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/scratch.h"
 
-#include "engine/memory.h"
-
 namespace fusednn::engine {
+namespace {
 
-char* scratch(const Backend& backend, Scratch use, size_t bytes) {
+char* kept_memory(const Backend& backend, Scratch use, size_t bytes) {
   struct Kept {
     const Backend* backend = nullptr;
     Arena arena;
@@ -18,6 +17,13 @@ char* scratch(const Backend& backend, Scratch use, size_t bytes) {
     kept.backend = &backend;
   }
   return kept.arena.data();
+}
+
+}  // namespace
+
+ScratchMemory::ScratchMemory(const Backend& backend, Scratch use, size_t bytes) {
+  if (queue_in_use(backend) != 0) own_ = Arena(backend, bytes);
+  data_ = own_.data() != nullptr ? own_.data() : kept_memory(backend, use, bytes);
 }
 
 }  // namespace fusednn::engine

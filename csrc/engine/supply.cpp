@@ -12,14 +12,14 @@ namespace fusednn::engine {
 void Supply::need(Arena& arena, size_t bytes) {
   if (arena.data() != nullptr && arena.size() >= bytes) return;
   arena = Arena();
-  arena = Arena(backend_, bytes);
+  arena = Arena(*backend_, bytes);
 }
 
 void Supply::begin(std::vector<SupplyArray> arrays, Index rows, const Index* order, Index batch) {
   arrays_ = std::move(arrays);
   rows_ = rows;
   order_ = order;
-  if (backend_.host_memory) return;
+  if (backend_->host_memory) return;
 
   const auto n = static_cast<size_t>(rows);
   copies_.resize(std::max(copies_.size(), arrays_.size()));
@@ -28,18 +28,18 @@ void Supply::begin(std::vector<SupplyArray> arrays, Index rows, const Index* ord
   for (const Arena& each : copies_) held += each.size();
   const size_t order_bytes = order != nullptr ? n * sizeof(Index) : 0;
   // Three quarters of what is left, because plans that are still to be made need some as well.
-  const size_t budget = (backend_.free_bytes() + held) / 4 * 3;
+  const size_t budget = (backend_->free_bytes() + held) / 4 * 3;
 
   whole_ = n * row_bytes + order_bytes <= budget;
   if (whole_) {
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const size_t bytes = n * arrays_[i].row_bytes;
       need(copies_[i], bytes);
-      backend_.upload(copies_[i].data(), arrays_[i].data, bytes);
+      backend_->upload(copies_[i].data(), arrays_[i].data, bytes);
     }
     if (order_bytes > 0) {
       need(order_copy_, order_bytes);
-      backend_.upload(order_copy_.data(), order, order_bytes);
+      backend_->upload(order_copy_.data(), order, order_bytes);
     }
     return;
   }
@@ -52,17 +52,17 @@ void Supply::begin(std::vector<SupplyArray> arrays, Index rows, const Index* ord
 }
 
 const void* Supply::array(size_t i) const {
-  return backend_.host_memory ? arrays_[i].data : copies_[i].data();
+  return backend_->host_memory ? arrays_[i].data : copies_[i].data();
 }
 
 const Index* Supply::order() const {
-  if (backend_.host_memory) return order_;
+  if (backend_->host_memory) return order_;
   const bool ordered = whole_ && order_ != nullptr;  // parts lie as they are visited
   return ordered ? reinterpret_cast<const Index*>(order_copy_.data()) : nullptr;
 }
 
 Index Supply::fetch(Index first) {
-  if (backend_.host_memory || whole_) return first;
+  if (backend_->host_memory || whole_) return first;
   if (first >= part_end_) {
     const Index n = std::min(part_rows_, rows_ - first);
     upload_rows(first, n);
@@ -86,7 +86,7 @@ void Supply::upload_rows(Index first, Index n) {
       }
       rows = staging_.data();
     }
-    backend_.upload(copies_[i].data(), rows, bytes);
+    backend_->upload(copies_[i].data(), rows, bytes);
   }
 }
 

@@ -19,7 +19,7 @@ struct SupplyArray {
 // time as fit, gathered in the order in which they are visited.
 class Supply {
  public:
-  explicit Supply(const Backend& backend) : backend_(backend) {}
+  explicit Supply(const Backend& backend) : backend_(&backend) {}
 
   // Begins a run over all rows. Batches begin at multiples of `batch`. The arrays and the order (null:
   // as they lie) must stay as they are until the run has ended.
@@ -37,7 +37,7 @@ class Supply {
   void need(Arena& arena, size_t bytes);
   void upload_rows(Index first, Index n);
 
-  const Backend& backend_;
+  const Backend* backend_;
   std::vector<SupplyArray> arrays_;
   Index rows_ = 0;
   const Index* order_ = nullptr;

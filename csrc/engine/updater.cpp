@@ -16,7 +16,11 @@ Updater::Updater(const UpdaterSpec& spec)
       lr_(0),
       dtype_(spec.dtype),
       storage_(spec.storage),
-      backend_(find_backend("cpu")) {
+      backend_(find_backend(spec.device)),
+      active_(backend_),
+      update_groups_(backend_),
+      coefficient_(backend_, 1),
+      norm_(backend_, 1) {
   info_ = &optimizers()[static_cast<size_t>(rule_)];
   while (info_->parameters[lr_].name != "lr") ++lr_;
 }
@@ -34,7 +38,7 @@ void Updater::set_tensors(std::vector<UpdaterTensor> tensors) {
   const std::lock_guard<std::mutex> lock(mutex_);
   tensors_ = std::move(tensors);
   selected_.clear();
-  active_.clear();
+  active_.host.clear();
   fresh_ = true;
 }
 
@@ -63,17 +67,17 @@ void Updater::select(const std::vector<void*>& gradients) {
     if (gradients[i] == nullptr) continue;
     if (n == selected_.size() || selected_[n] != i) {
       selected_.resize(n);
-      active_.resize(n);
+      active_.host.resize(n);
       selected_.push_back(i);
-      active_.push_back(tensors_[i].memory);
+      active_.host.push_back(tensors_[i].memory);
       fresh_ = true;
     }
-    active_[n].before = n > 0 ? active_[n - 1].before + active_[n - 1].n : 0;
-    active_[n++].gradient = gradients[i];
+    active_.host[n].before = n > 0 ? active_.host[n - 1].before + active_.host[n - 1].n : 0;
+    active_.host[n++].gradient = gradients[i];
   }
   fresh_ = fresh_ || n != selected_.size();
   selected_.resize(n);
-  active_.resize(n);
+  active_.host.resize(n);
 }
 
 int32_t Updater::prepare_group(int32_t place, const Scalars& before, const UpdaterStep& step) {
@@ -91,7 +95,7 @@ int32_t Updater::prepare_group(int32_t place, const Scalars& before, const Updat
   made.gradient_scale *= step.gradient_scale;
   Scalars after = {before[0] + 1};
   for (size_t k = 1; k < n_scalars(); ++k) after[k] = static_cast<float>(memory[k - 1]);
-  update_groups_.push_back(made);
+  update_groups_.host.push_back(made);
   after_.push_back(after);
   return static_cast<int32_t>(after_.size() - 1);
 }
@@ -101,7 +105,7 @@ void Updater::prepare_groups(const UpdaterStep& step) {
     throw std::invalid_argument("lr: got " + std::to_string(step.lr.size()) + ", expected " +
                                 std::to_string(groups_.size()) + ", one per group");
   }
-  update_groups_.clear();
+  update_groups_.host.clear();
   after_.clear();
   known_.clear();
   Key last = {};
@@ -117,26 +121,27 @@ void Updater::prepare_groups(const UpdaterStep& step) {
     Key key = {static_cast<uint32_t>(group)};
     std::memcpy(&key[1], before.data(), sizeof(before));
     if (n > 0 && key == last) {
-      active_[n].group = active_[n - 1].group;
+      active_.host[n].group = active_.host[n - 1].group;
       continue;
     }
     const auto found = known_.find(key);
-    active_[n].group = found != known_.end() ? found->second : prepare_group(group, before, step);
-    known_[key] = active_[n].group;
+    active_.host[n].group =
+        found != known_.end() ? found->second : prepare_group(group, before, step);
+    known_[key] = active_.host[n].group;
     last = key;
   }
 }
 
 ClipCoefficient Updater::clip(double max_norm) {
   ClipCoefficient op;
-  op.tensors = active_.data();
-  op.n_tensors = static_cast<Index>(active_.size());
-  op.elements = active_.back().before + active_.back().n;
-  op.groups = update_groups_.data();
+  op.tensors = active_.device();
+  op.n_tensors = static_cast<Index>(active_.host.size());
+  op.elements = active_.host.back().before + active_.host.back().n;
+  op.groups = update_groups_.device();
   op.max_norm = max_norm;
   op.storage = storage_;
-  op.coefficients = &coefficient_;
-  op.norm = &norm_;
+  op.coefficients = coefficient_.device();
+  op.norm = norm_.device();
   return op;
 }
 
@@ -154,17 +159,19 @@ double Updater::step(const UpdaterStep& step) {
   const std::lock_guard<std::mutex> lock(mutex_);
   select(step.gradients);
   prepare_groups(step);
-  norm_ = 0;
   if (selected_.empty()) return 0;
+  const OnQueue queue(backend_, step.queue);
+  active_.publish_changes();
+  update_groups_.publish();
 
   commands_.clear();
   OptimizerStep update;
   update.rule = rule_;
   update.storage = storage_;
-  update.tensors = active_.data();
-  update.n_tensors = static_cast<Index>(active_.size());
-  update.elements = active_.back().before + active_.back().n;
-  update.groups = update_groups_.data();
+  update.tensors = active_.device();
+  update.n_tensors = static_cast<Index>(active_.host.size());
+  update.elements = active_.host.back().before + active_.host.back().n;
+  update.groups = update_groups_.device();
   update.clear_gradient = step.clear_gradient;
   if (step.max_norm) {
     if (!(*step.max_norm >= 0)) {
@@ -172,32 +179,38 @@ double Updater::step(const UpdaterStep& step) {
                                   " must not be negative");
     }
     commands_.emplace_back(clip(*step.max_norm), dtype_);
-    update.coefficients = &coefficient_;
+    update.coefficients = coefficient_.device();
   }
   commands_.emplace_back(update, dtype_);
   plan();
   for (size_t n = 0; n < selected_.size(); ++n) {
-    const Scalars& after = after_[static_cast<size_t>(active_[n].group)];
+    const Scalars& after = after_[static_cast<size_t>(active_.host[n].group)];
     for (size_t k = 0; k < n_scalars(); ++k) *tensors_[selected_[n]].scalars[k] = after[k];
   }
   backend_.execute(commands_.data(), static_cast<int>(commands_.size()), schedule_,
                    workspace_.data());
-  return norm_;
+  if (!step.max_norm) return 0;
+  norm_.fetch();
+  return norm_.host[0];
 }
 
-double Updater::square_norm(const std::vector<void*>& gradients, double gradient_scale) {
+double Updater::square_norm(const std::vector<void*>& gradients, double gradient_scale,
+                            uint64_t queue) {
   const std::lock_guard<std::mutex> lock(mutex_);
   select(gradients);
   if (selected_.empty()) return 0;
-  update_groups_.assign(1, UpdateGroup{});
-  update_groups_[0].gradient_scale = gradient_scale;
-  for (UpdateTensor& tensor : active_) tensor.group = 0;
-  norm_ = 0;
+  update_groups_.host.assign(1, UpdateGroup{});
+  update_groups_.host[0].gradient_scale = gradient_scale;
+  for (UpdateTensor& tensor : active_.host) tensor.group = 0;
+  const OnQueue here(backend_, queue);
+  active_.publish();
+  update_groups_.publish();
   const std::vector<Command> commands{Command(clip(kInfinity), dtype_)};
   const Schedule schedule = backend_.prepare(commands.data(), 1, 0);
   const Arena workspace(backend_, schedule.workspace_bytes);
   backend_.execute(commands.data(), 1, schedule, workspace.data());
-  return norm_ * norm_;
+  norm_.fetch();
+  return norm_.host[0] * norm_.host[0];
 }
 
 }  // namespace fusednn::engine

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensors of somebody else that one optimizer steps over together, known by their addresses. A step
-// is one run of the backend, however many tensors and groups of options there are.
+// is one run of the backend, however many tensors and groups of options there are. Tensors may lie on a
+// device, but the numbers beside them are the host's.
 #pragma once
 
 #include <array>
@@ -30,6 +31,7 @@ struct UpdaterStep {
   double gradient_scale = 1;
   std::optional<double> max_norm;  // of all gradients together
   bool clear_gradient = false;
+  uint64_t queue = 0;  // see Backend::use_queue()
 };
 
 // How all tensors lie in memory. Narrow ones may have a master copy each (UpdateTensor::master).
@@ -38,6 +40,7 @@ struct UpdaterSpec {
   std::string convention = "torch";
   DType dtype = DType::float32;  // of the arithmetic
   Storage storage = Storage::native;
+  std::string device = "cpu";
 };
 
 // Calls from several threads wait for each other.
@@ -63,7 +66,8 @@ class Updater {
   // exception.
   double step(const UpdaterStep& step);
   // The sum of the squares of all gradients, times the square of the scale.
-  double square_norm(const std::vector<void*>& gradients, double gradient_scale);
+  double square_norm(const std::vector<void*>& gradients, double gradient_scale,
+                     uint64_t queue = 0);
 
  private:
   // The options of a group.
@@ -94,12 +98,12 @@ class Updater {
   std::vector<Group> groups_;
 
   // Of the present step.
-  std::vector<size_t> selected_;      // tensors that have a gradient,
-  std::vector<UpdateTensor> active_;  // and what the kernel reads of them
-  std::vector<UpdateGroup> update_groups_;
+  std::vector<size_t> selected_;  // tensors that have a gradient,
+  Mirror<UpdateTensor> active_;   // and what the kernel reads of them
+  Mirror<UpdateGroup> update_groups_;
   std::vector<Scalars> after_;  // per UpdateGroup
   std::map<Key, int32_t> known_;
-  double coefficient_ = 1, norm_ = 0;
+  Mirror<double> coefficient_, norm_;
 
   std::vector<Command> commands_;
 

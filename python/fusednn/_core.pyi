@@ -6,7 +6,42 @@ import collections.abc
 import numpy
 import typing
 import typing_extensions
-__all__: list[str] = ['Chain', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'run_product', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+class DeviceArray:
+    """
+    An array in the memory of the device "cuda".
+    """
+    @staticmethod
+    def empty(shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], dtype: numpy.dtype[typing.Any]) -> DeviceArray:
+        """
+        Filled with zeros.
+        """
+    def __dlpack__(self, *, stream: typing.Any = None, max_version: typing.Any = None, dl_device: typing.Any = None, copy: typing.Any = None) -> typing.Any:
+        ...
+    def __dlpack_device__(self) -> tuple[int, int]:
+        ...
+    def __init__(self, array: typing.Any) -> None:
+        """
+        A copy of a NumPy array.
+        """
+    def __repr__(self) -> str:
+        ...
+    def to_numpy(self) -> numpy.ndarray:
+        """
+        A copy in the memory of the host, when all work on it is done.
+        """
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        ...
+    @property
+    def dtype(self) -> numpy.dtype[typing.Any]:
+        ...
+    @property
+    def shape(self) -> tuple:
+        ...
+    @property
+    def size(self) -> int:
+        ...
 class Gradients:
     """
     The gradients of one step, by address.
@@ -18,6 +53,11 @@ class Gradients:
     def take(self, places: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> Gradients:
         """
         Those of some of the tensors.
+        """
+    @property
+    def complete(self) -> bool:
+        """
+        Whether every tensor has one.
         """
 class Parameters:
     """
@@ -35,13 +75,16 @@ class Parameters:
     @property
     def arrays(self) -> list:
         """
-        The same memory, as NumPy sees it.
+        The same memory, as NumPy or a DeviceArray sees it.
         """
+    @property
+    def on_device(self) -> bool:
+        ...
 class Updater:
     """
     Tensors that one optimizer steps over together, by their addresses, which the caller keeps alive.
     """
-    def __init__(self, rule: str, *, convention: str = 'torch', dtype: str = 'float32', ema: bool = False, masters: bool = False) -> None:
+    def __init__(self, rule: str, *, convention: str = 'torch', dtype: str = 'float32', ema: bool = False, masters: bool = False, device: str = 'cpu') -> None:
         ...
     def initial_states(self, options: dict) -> list[float]:
         """
@@ -55,11 +98,11 @@ class Updater:
         """
         Addresses; states[k][i] and scalars[k][i] belong to parameter i.
         """
-    def square_norm(self, gradients: Gradients, *, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0) -> float:
+    def square_norm(self, gradients: Gradients, *, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> float:
         """
         The sum of the squares of all gradients.
         """
-    def step(self, gradients: Gradients, *, lr: list, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0, max_norm: typing.SupportsFloat | typing.SupportsIndex | None = None, clear_gradient: bool = False) -> float | None:
+    def step(self, gradients: Gradients, *, lr: list, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0, max_norm: typing.SupportsFloat | typing.SupportsIndex | None = None, clear_gradient: bool = False, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> float | None:
         """
         Steps over the tensors whose gradient is not 0; returns their norm if max_norm limits it.
         """
@@ -84,6 +127,10 @@ class Network:
     """
     def __init__(self, nodes: list, precision: str = 'float32', device: str = 'cpu', seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         ...
+    def collected_gradients(self) -> list | None:
+        """
+        The sum of their gradients, one array per parameter; None where one step makes one.
+        """
     def compute_gradients(self, inputs: list, targets: list, sample_weight: typing.Any = None, training: bool = True, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> dict:
         """
         One batch forward and backward; gradients() shows the result.
@@ -92,7 +139,7 @@ class Network:
         """
         One array per parameter, or None where no average is kept.
         """
-    def evaluate(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> dict:
+    def evaluate(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, begun: typing.Any = None) -> dict:
         """
         Losses and metrics, nothing else.
         """
@@ -128,15 +175,22 @@ class Network:
         """
         Replaces losses, metrics and optimizer.
         """
-    def train(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}) -> dict:
+    def train(self, inputs: list, targets: list, sample_weight: typing.Any = None, batch_size: typing.SupportsInt | typing.SupportsIndex = 32, order: typing.Any = None, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}, begun: typing.Any = None, mixup: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> dict:
         """
-        One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; it keeps the last one.
+        One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; it keeps the last one. The report goes on from that of the part that was begun. With mixup, samples are mixed in shares of the symmetric beta distribution with this parameter.
+        """
+    def train_epochs(self, inputs: list, targets: list, batch_size: typing.SupportsInt | typing.SupportsIndex, epochs: typing.SupportsInt | typing.SupportsIndex, plateau: dict, order: typing.Any = None, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}) -> None:
+        """
+        Epochs one after another until the loss, (factor x losses + penalty + offset) / rows, has not fallen by tol for more than `patience` in a row. The losses go into the plateau. Order and schedules are those of all epochs, end to end.
         """
     @property
     def collected(self) -> int:
         """
         Steps since the last update, where several make one.
         """
+    @collected.setter
+    def collected(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
     @property
     def last_norm(self) -> float:
         ...
@@ -162,15 +216,15 @@ class Chain:
     """
     Dense layers over tensors known by their addresses, weights as (out, in).
     """
-    def __init__(self, dtype: str, rows: typing.SupportsInt | typing.SupportsIndex, x_stride: typing.SupportsInt | typing.SupportsIndex, layers: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, str, dict]]) -> None:
+    def __init__(self, dtype: str, rows: typing.SupportsInt | typing.SupportsIndex, x_stride: typing.SupportsInt | typing.SupportsIndex, layers: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, str, dict]], device: str = 'cpu') -> None:
         """
         layers: (in, out, stride of the weight's rows, activation, its parameters).
         """
-    def backward(self, addresses: list, gradients: list) -> None:
+    def backward(self, addresses: list, gradients: list, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         """
         addresses: x, kept, y, dy, then weight and bias of each layer. gradients: of x, then of weight and bias of each layer; 0: not wanted.
         """
-    def forward(self, addresses: list) -> None:
+    def forward(self, addresses: list, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         """
         addresses: x, kept, y, then weight and bias of each layer.
         """
@@ -190,9 +244,9 @@ class TensorList:
     """
     def __init__(self, type: type, tensors: list) -> None:
         ...
-    def addresses_like(self, others: list) -> list[int] | None:
+    def gradients_like(self, others: list) -> Gradients | None:
         """
-        Addresses of other tensors with the same layouts, 0 for None; None if one has another.
+        Other tensors with the same layouts, or None, as the gradients of a step; None if one has another layout. Keep them until then.
         """
     def unchanged(self, tensors: list) -> bool:
         """
@@ -221,7 +275,7 @@ def batch_norm_backward(dy: typing.Any, x: typing.Any, gamma: typing.Any, mean: 
     """
     (dx, dgamma, dbeta).
     """
-def batch_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, running_mean: typing.Any, running_variance: typing.Any, training: bool = True, momentum: typing.SupportsFloat | typing.SupportsIndex = 0.1, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05, out: typing.Any = None) -> tuple:
+def batch_norm_forward(x: typing.Any, gamma: typing.Any, beta: typing.Any, running_mean: typing.Any, running_variance: typing.Any, training: bool = True, momentum: typing.SupportsFloat | typing.SupportsIndex = 0.1, epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05, out: typing.Any = None, unbiased: bool = True) -> tuple:
     """
     (y, mean, inverse deviation), the last two None in inference; running statistics change in place.
     """
@@ -251,7 +305,7 @@ def dense_forward(x: typing.Any, w: typing.Any, b: typing.Any, activation: str, 
     """
 def dropout(x: typing.Any, rate: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex = 0, stream: typing.SupportsInt | typing.SupportsIndex = 0, out: typing.Any = None, noise: str = 'mask', deviation: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> typing.Any:
     """
-    Noise by the name of what becomes of an element, as in engine/backend.h.
+    Noise by the name of what becomes of an element, as in engine/operations.h.
     """
 def elementary(name: str, x: typing.Any, out: typing.Any = None) -> typing.Any:
     ...
@@ -295,6 +349,10 @@ def measure_handover(threads: typing.SupportsInt | typing.SupportsIndex) -> floa
     """
     Seconds in which so many threads have waited for each other once.
     """
+def mix_rows(x: typing.Any, alpha: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex = 0, stream: typing.SupportsInt | typing.SupportsIndex = 0) -> typing.Any:
+    """
+    Samples mixed with others of the batch, as in training with mixup.
+    """
 def num_threads() -> int:
     """
     How many threads a run may use.
@@ -310,6 +368,10 @@ def optimizers() -> dict:
 def register_backend(backend: typing_extensions.CapsuleType) -> None:
     """
     Makes a device known that comes from a module of its own.
+    """
+def resample(images: typing.Any, config: dict, seed: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex = 0, stream: typing.SupportsInt | typing.SupportsIndex = 0, training: bool = True) -> typing.Any:
+    """
+    Images through random transforms, as a layer's configuration says.
     """
 def run_product(kind: str, x: typing.Any, w: typing.Any, y: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex = 1, bfloat16: bool = False) -> None:
     """

@@ -10,8 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from fusednn import _core
-from fusednn.errors import unknown_choice
+from fusednn.errors import check_flag, unknown_choice
+
+_COMMON_STREAM = 1  # what libraries call the stream that is always there
 
 _NAMES = ("auto", "cpu", "cuda")
 
@@ -56,6 +60,39 @@ def cublaslt() -> tuple[str, str]:
         return "", str(error)
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Let float32 products on a CUDA device round their operands to TF32, or not.
+
+    TF32 keeps 10 of 23 bits of mantissa and sums in float32: relative errors come to about 3e-4
+    instead of 1e-6, and tensor cores multiply several times faster. It is off unless it is allowed,
+    holds for large products alone, which go to cuBLASLt, and counts from the next model that is
+    compiled and the next single operation.
+
+    Parameters
+    ----------
+    allowed : bool
+
+    Raises
+    ------
+    ValueError
+        Where there is no CUDA device, or no cuBLASLt, without which nothing is multiplied so.
+
+    Examples
+    --------
+    >>> import fusednn.device
+    >>> if not fusednn.device.cuda_problem():
+    ...     fusednn.device.allow_tf32(False)
+    """
+    if problem := cuda_problem():
+        raise ValueError(f"TF32 is of a CUDA device, which cannot be used: {problem}")
+    library, without = cublaslt()
+    if allowed and not library:
+        raise ValueError(f"TF32 products are those of cuBLASLt: {without}")
+    backend, _ = _load()
+    assert backend is not None
+    backend.allow_tf32(check_flag("allowed", allowed))
+
+
 def cuda_problem() -> str:
     """Return why ``device="cuda"`` cannot be had, or an empty string where it can.
 
@@ -81,6 +118,58 @@ def cuda_device() -> dict[str, Any] | None:
     """
     backend, _ = _load()
     return None if backend is None or cuda_problem() else dict(backend.device())
+
+
+def _need_cuda() -> None:
+    """Raise ValueError with the exact reason where arrays on a device cannot be used."""
+    if problem := _unusable():
+        raise ValueError(f"arrays on a CUDA device cannot be used: {problem}")
+
+
+@functools.lru_cache(maxsize=1)
+def _unusable() -> str:
+    return cuda_problem()
+
+
+@functools.lru_cache(maxsize=32)
+def is_ours(kind: str, ordinal: int | None) -> bool:
+    """Return whether arrays on another library's device are on the one that our kernels use."""
+    if kind != "cuda" or _unusable():
+        return False
+    device = cuda_device()
+    return device is not None and device["ordinal"] == ordinal
+
+
+def queue_of(array: Any) -> int:
+    """Return the stream on which the library of an array on a device works at present.
+
+    That of PyTorch or CuPy, or the one that an array names; for all others the default stream, with
+    which their work is in order.
+    """
+    _need_cuda()
+    library = type(array).__module__.partition(".")[0]
+    if library == "torch":
+        import torch
+
+        return torch.cuda.current_stream(array.device).cuda_stream or _COMMON_STREAM
+    stream = getattr(array, "__cuda_array_interface__", {}).get("stream")
+    return _COMMON_STREAM if stream is None else int(stream)
+
+
+def empty_like(array: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """Return a new array where another one is, of its library if that can make one."""
+    if type(array).__module__.partition(".")[0] == "torch":
+        import torch
+
+        return torch.empty(shape, dtype=getattr(torch, dtype), device=array.device)
+    namespace = getattr(array, "__array_namespace__", None)
+    if namespace is None:
+        return _core.DeviceArray.empty(list(shape), np.dtype(dtype))
+    library = namespace()
+    made = library.empty(shape, dtype=getattr(library, dtype))
+    if not hasattr(made, "__setitem__"):
+        raise TypeError(f"arrays of {library.__name__} cannot be written to; give out=")
+    return made
 
 
 def automatic() -> str:

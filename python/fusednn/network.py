@@ -18,6 +18,10 @@ from fusednn.layers.core import InputLayer
 from fusednn.optimizers import Optimizer
 
 _PRECISIONS = ("float32", "float64", "bfloat16")
+_INSTEAD = {
+    "float16": "there are no products of float16 yet; 'bfloat16' has their speed and more range",
+    "tf32": "fusednn.device.allow_tf32(True) lets float32 products on a CUDA device round to it",
+}
 
 
 def check_precision(precision: object) -> str:
@@ -30,6 +34,8 @@ def check_precision(precision: object) -> str:
         except TypeError:
             name = repr(precision)
     if name not in _PRECISIONS:
+        if name in _INSTEAD:
+            raise ValueError(f"precision={name!r} cannot be had: {_INSTEAD[name]}")
         raise unknown_choice("precision", name, _PRECISIONS)
     return name
 
@@ -44,6 +50,7 @@ class Network:
     def __init__(self, name: str | None, seed: int | None) -> None:
         self.name = name or type(self).__name__.lower()
         self._seed = None if seed is None else random.check_seed(seed)
+        self._seed_drawn = False  # nobody has chosen it
         self._precision = "float32"
         self._device = "cpu"
         self._graph: Graph | None = None
@@ -105,6 +112,7 @@ class Network:
         """The number from which initial values, shuffles and dropout masks are drawn."""
         if self._seed is None:
             self._seed = random.next_seed()
+            self._seed_drawn = True
         return self._seed
 
     @property
@@ -177,6 +185,7 @@ class Network:
         self._precision, self._device = precision, device
         if seed is not None:
             self._seed = seed
+            self._seed_drawn = False
 
     def _need_engine(self) -> Any:
         if self._engine is None:

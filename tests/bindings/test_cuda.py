@@ -169,6 +169,22 @@ def test_products_by_the_library(dtype, activation, device):
 
 
 @pytest.mark.usefixtures("cublaslt")
+def test_tf32_is_another_plan(device):
+    x, w = (np.random.default_rng(0).standard_normal((112, 112)).astype(np.float32) for _ in "xw")
+    _core.set_array_device("cuda")
+    exact, _ = _core.dense_forward(x, w, None, "linear", {})
+    plans = _cuda.cublaslt_plans()
+    _cuda.allow_tf32(True)
+    try:
+        rounded, _ = _core.dense_forward(x, w, None, "linear", {})
+    finally:
+        _cuda.allow_tf32(False)
+        _core.set_array_device(device)
+    assert _cuda.cublaslt_plans() == plans + 1
+    assert np.linalg.norm(rounded - exact) <= 2e-3 * np.linalg.norm(exact)
+
+
+@pytest.mark.usefixtures("cublaslt")
 def test_nan_is_not_lost_in_the_library(device):
     x = np.ones((64, 136), np.float32)
     x[3] = np.nan

@@ -238,6 +238,36 @@ def test_watcher_may_tune_but_not_train():
     assert network.hyper("lr") == 0
 
 
+@pytest.mark.parametrize("batch", [10, 7])
+def test_watcher_may_predict_and_evaluate(batch):
+    plain, watched = make(), make()
+    x, y = data(100)
+    place = len(watched.nodes()) - 1
+    seen = []
+
+    def watch(report):
+        weights = [p["value"].copy() for p in watched.parameters()]
+        twin = make()
+        for p, value in zip(twin.parameters(), weights, strict=True):
+            p["value"][...] = value
+        # Of other rows, and of as many as a step has.
+        for rows in (batch, 33):
+            part = [a[:rows] for a in x]
+            np.testing.assert_array_equal(
+                watched.predict(part, [place])[0], twin.predict(part, [place])[0]
+            )
+        inner = watched.evaluate(x, y, None, batch, watcher=lambda _: None, interval=0.0)
+        assert inner["losses"] == twin.evaluate(x, y, None, batch)["losses"]
+        seen.append(report)
+
+    a = plain.train(x, y, None, batch)
+    b = watched.train(x, y, None, batch, watcher=watch, interval=0.0)
+    assert (a["losses"], a["metrics"]) == (b["losses"], b["metrics"])
+    assert [r["steps"] for r in seen] == list(range(1, a["steps"] + 1))
+    for p, q in zip(plain.parameters(), watched.parameters(), strict=True):
+        np.testing.assert_array_equal(p["value"], q["value"])
+
+
 def test_what_a_watcher_raises_comes_out():
     network = make()
 

@@ -109,6 +109,14 @@ bool release(void* memory) {
   return true;
 }
 
+void poison(void* memory) {
+  Heap& h = heap();
+  const std::lock_guard<std::mutex> lock(h.mutex);
+  const auto found = h.blocks.find(static_cast<char*>(memory));
+  if (found == h.blocks.end()) fail("memory is forgotten that was not allocated");
+  std::memset(memory, kPoison, found->second.bytes);
+}
+
 size_t total_bytes() { return heap().total; }
 
 size_t free_bytes() {

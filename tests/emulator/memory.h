@@ -11,6 +11,9 @@ void* allocate(size_t bytes);
 // False where nothing was allocated at that address. Stops the program where its fences were written to.
 bool release(void* memory);
 
+// Forgets what is at an address that was allocated.
+void poison(void* memory);
+
 size_t total_bytes();
 size_t free_bytes();
 

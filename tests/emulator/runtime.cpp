@@ -44,6 +44,7 @@ namespace {
 // waiting for another one.
 struct State {
   std::recursive_mutex mutex;
+  Stream legacy;
   std::set<Stream*> streams;
   std::set<GraphExec*> executables;
   std::map<char*, size_t> pinned;
@@ -52,9 +53,16 @@ struct State {
 };
 
 State& state() {
-  static auto* the_state = new State;
+  static auto* the_state = [] {
+    auto* made = new State;
+    made->streams.insert(&made->legacy);
+    return made;
+  }();
   return *the_state;
 }
+
+// The stream behind a handle: the number 1 stands for the one that is always there.
+Stream* found(cudaStream_t stream) { return stream == cudaStreamLegacy ? &state().legacy : stream; }
 
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -82,6 +90,7 @@ void drain_all() {
 }
 
 cudaError_t put(Stream* stream, Work work) {
+  stream = found(stream);
   if (state().streams.count(stream) == 0) return report(cudaErrorInvalidResourceHandle);
   if (stream->capturing != nullptr) {
     stream->capturing->work.push_back(std::move(work));
@@ -268,6 +277,22 @@ cudaError_t cudaFree(void* memory) {
   return report(fine ? cudaSuccess : cudaErrorInvalidValue);
 }
 
+// The memory is there at once, because nothing can tell; it goes in the order of the stream. What is
+// allocated within a graph is there for all its runs, and forgotten between them.
+cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
+  const Lock lock(state().mutex);
+  if (state().streams.count(found(stream)) == 0) return report(cudaErrorInvalidResourceHandle);
+  *memory = bytes > 0 ? allocate(bytes) : nullptr;
+  return report(bytes > 0 && *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
+}
+
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  const Lock lock(state().mutex);
+  if (!allocated(memory, 1)) return report(cudaErrorInvalidValue);
+  if (found(stream)->capturing != nullptr) return put(stream, [memory] { poison(memory); });
+  return put(stream, [memory] { release(memory); });
+}
+
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
   const Lock lock(state().mutex);
   *memory = std::malloc(bytes > 0 ? bytes : 1);
@@ -305,6 +330,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   const Lock lock(state().mutex);
+  stream = found(stream);
   if (state().streams.count(stream) == 0) return report(cudaErrorInvalidResourceHandle);
   if (bytes == 0) return cudaSuccess;
   const bool to_device = on_device(to), from_device = on_device(from);
@@ -351,6 +377,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Lock lock(state().mutex);
+  stream = found(stream);
   if (state().streams.count(stream) == 0) return report(cudaErrorInvalidResourceHandle);
   if (stream->capturing != nullptr) return report(cudaErrorStreamCaptureUnsupported);
   drain(*stream, stream->put);
@@ -365,6 +392,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   const Lock lock(state().mutex);
+  stream = found(stream);
   if (stream->capturing != nullptr) return report(cudaErrorStreamCaptureUnsupported);
   stream->capturing = new Graph;
   ++state().captures;
@@ -372,8 +400,17 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   return cudaSuccess;
 }
 
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const Lock lock(state().mutex);
+  if (state().streams.count(found(stream)) == 0) return report(cudaErrorInvalidResourceHandle);
+  *status = found(stream)->capturing != nullptr ? cudaStreamCaptureStatusActive
+                                                : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const Lock lock(state().mutex);
+  stream = found(stream);
   *graph = std::exchange(stream->capturing, nullptr);
   if (*graph == nullptr) return report(cudaErrorStreamCaptureInvalidated);
   --state().captures;
@@ -395,6 +432,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(state().mutex);
+  stream = found(stream);
   event->stream = stream;
   event->place = stream->put;
   return cudaSuccess;

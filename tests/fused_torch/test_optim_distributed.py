@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two processes on one host: data parallel training and sharded flat parameters."""
+"""Two processes on one host: data parallel training, and sharded parameters and state."""
 
 from __future__ import annotations
 
@@ -17,71 +17,113 @@ import torch
 if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
     pytest.skip("this PyTorch has no gloo", allow_module_level=True)
 
+from fusednn.torch import optim
+from twins import assert_same, loss_of, network
+
 WORLD = 2
 STEPS = 5
 
 
-def loss_of(model, step, rank):
-    generator = torch.Generator().manual_seed(10 * step + rank)
-    x = torch.randn(9, 6, generator=generator, dtype=torch.float64)
-    return torch.nn.functional.mse_loss(model(x), x[:, :3].sin())
-
-
-def network():
-    torch.manual_seed(0)
-    layers = torch.nn.Linear(6, 13), torch.nn.Tanh(), torch.nn.Linear(13, 3)
-    return torch.nn.Sequential(*layers).double()
-
-
-def wrapped(kind):
-    if kind == "ddp":
-        return torch.nn.parallel.DistributedDataParallel(network(), gradient_as_bucket_view=True)
-    if kind.startswith("fsdp1"):
+def make(kind, house, name):
+    """A model that the processes share, and the optimizer of its parameters."""
+    model, optimizer = network(torch.float64), getattr(house, name)
+    options = {"foreach": False} if house is torch.optim else {}
+    if kind in ("ddp", "zero"):
+        model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+    elif kind.startswith("fsdp1"):
         from torch.distributed.fsdp import FullyShardedDataParallel
 
-        return FullyShardedDataParallel(
-            network(), device_id=torch.device("cpu"), use_orig_params=kind.endswith("original")
+        model = FullyShardedDataParallel(
+            model, device_id=torch.device("cpu"), use_orig_params=kind.endswith("original")
         )
-    from torch.distributed.fsdp import fully_shard
+    else:
+        from torch.distributed.fsdp import fully_shard
 
-    mesh = torch.distributed.init_device_mesh("cpu", (WORLD,))
-    return fully_shard(network(), mesh=mesh)
+        model = fully_shard(model, mesh=torch.distributed.init_device_mesh("cpu", (WORLD,)))
+    if kind == "zero":
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+        return model, ZeroRedundancyOptimizer(model.parameters(), optimizer, **options)
+    return model, optimizer(model.parameters(), **options)
 
 
-def train(kind, fused, name, rank):
-    from fusednn.torch import optim
-
-    model = wrapped(kind)
-    options = {} if fused else {"foreach": False}
-    optimizer = getattr(optim if fused else torch.optim, name)(model.parameters(), **options)
-    for step in range(STEPS):
+def train(model, optimizer, first=0):
+    for step in range(first, first + STEPS):
         optimizer.zero_grad()
-        loss_of(model, step, rank).backward()
+        loss_of(model, WORLD * step + torch.distributed.get_rank()).backward()
         optimizer.step()
-    local = [getattr(p, "to_local", lambda p=p: p)() for p in model.parameters()]
-    return optimizer, [p.detach().clone() for p in local]
 
 
-def work(rank, file, kind, name):
+def assert_same_model(a, b):
+    ours, theirs = (
+        [getattr(p, "to_local", lambda p=p: p)() for p in m.parameters()] for m in (a, b)
+    )
+    assert_same(ours, theirs, 1e-11)
+
+
+def train_alike(kind, name):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ours, optimizer = make(kind, optim, name)
+        train(ours, optimizer)
+    fallbacks = [str(w.message) for w in caught if "PyTorch's own code" in str(w.message)]
+    theirs = make(kind, torch.optim, name)
+    train(*theirs)
+    assert_same_model(ours, theirs[0])
+    if kind == "fsdp2":
+        assert len(fallbacks) == 1
+        assert "DTensor" in fallbacks[0]
+    else:
+        assert not fallbacks
+        assert getattr(optimizer, "optim", optimizer)._plan.buckets
+
+
+def whole_state(kind, model, optimizer):
+    """The state of all processes together, in each of them."""
+    if kind == "zero":
+        optimizer.consolidate_state_dict(to=0)
+        states = [optimizer.state_dict() if torch.distributed.get_rank() == 0 else None]
+        torch.distributed.broadcast_object_list(states)
+        return states[0]
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return FullyShardedDataParallel.optim_state_dict(model, optimizer)
+
+
+def load_whole(kind, model, optimizer, state):
+    if kind != "zero":
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        state = FullyShardedDataParallel.optim_state_dict_to_load(model, optimizer, state)
+    optimizer.load_state_dict(state)
+
+
+def change_houses(kind, name):
+    """Each goes on with the state that the other one has gathered."""
+    pairs = [make(kind, house, name) for house in (optim, torch.optim)]
+    for pair in pairs:
+        train(*pair)
+    ours, theirs = (whole_state(kind, *pair) for pair in pairs)
+    assert ours["state"].keys() == theirs["state"].keys()
+    for key, entries in theirs["state"].items():
+        assert ours["state"][key].keys() == entries.keys()
+        values = [ours["state"][key][entry] for entry in entries]
+        assert [v.dtype for v in values] == [v.dtype for v in entries.values()]
+        assert_same(values, entries.values(), 1e-11)
+    for pair, state in zip(pairs, (theirs, ours), strict=True):
+        load_whole(kind, *pair, state)
+        train(*pair, first=STEPS)
+    assert_same_model(pairs[0][0], pairs[1][0])
+
+
+def work(rank, file, job, kind, name):
     os.environ["LOCAL_RANK"] = str(rank)
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{file}", rank=rank, world_size=WORLD
     )
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            optimizer, ours = train(kind, True, name, rank)
-        fallbacks = [str(w.message) for w in caught if "PyTorch's own code" in str(w.message)]
-        _, theirs = train(kind, False, name, rank)
-        for p, q in zip(ours, theirs, strict=True):
-            assert torch.allclose(p, q, rtol=1e-11, atol=1e-12)
-        if kind == "fsdp2":
-            assert len(fallbacks) == 1
-            assert "DTensor" in fallbacks[0]
-        else:
-            assert not fallbacks
-            assert optimizer._plan.buckets
+        job(kind, name)
     except BaseException:
         torch.distributed.destroy_process_group()
         raise
@@ -92,11 +134,22 @@ def work(rank, file, kind, name):
     os._exit(0)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("name", ["Adam", "RMSprop"])
-@pytest.mark.parametrize("kind", ["ddp", "fsdp1", "fsdp1 original", "fsdp2"])
-def test_two_processes(kind, name):
+def in_two_processes(job, kind, name):
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(
-            work, args=(os.path.join(folder, "meeting"), kind, name), nprocs=WORLD
+            work, args=(os.path.join(folder, "meeting"), job, kind, name), nprocs=WORLD
         )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["Adam", "RMSprop"])
+@pytest.mark.parametrize("kind", ["ddp", "zero", "fsdp1", "fsdp1 original", "fsdp2"])
+def test_two_processes(kind, name):
+    in_two_processes(train_alike, kind, name)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["Adam", "RMSprop"])
+@pytest.mark.parametrize("kind", ["zero", "fsdp1", "fsdp1 original"])
+def test_gathered_state_changes_houses(kind, name):
+    in_two_processes(change_houses, kind, name)

@@ -227,13 +227,14 @@ def test_hooks_around_state_dicts():
     assert all(type(s["ema"]) is torch.Tensor for s in optimizer.state.values())
 
 
-def test_the_profiler_sees_the_step():
+def test_the_profiler_sees_what_the_optimizer_does():
     model = network()
     optimizer = optim.Adam(model.parameters())
     train(model, optimizer, 1)
     with torch.autograd.profiler.profile() as profile:
         train(model, optimizer, 1)
-    assert "Optimizer.step#Adam.step" in {event.name for event in profile.function_events}
+    seen = {event.name for event in profile.function_events}
+    assert {"Optimizer.step#Adam.step", "Optimizer.zero_grad#Adam.zero_grad"} <= seen
 
 
 def test_steps_in_backward():
@@ -299,6 +300,16 @@ def test_version_counters_tell_autograd():
         loss.backward()
 
 
+def test_version_counters_tell_a_compiled_model():
+    model, optimizer, _, _ = pair("Adam")
+    compiled = torch.compile(model, backend="aot_eager")
+    loss = compiled(batch(0)[0]).sum()
+    train(model, optimizer, 1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("what", ["model", "step"])
 def test_torch_compile(what):
     a, ours, b, theirs = pair("Adam", torch.float64)
@@ -317,12 +328,16 @@ def test_torch_compile(what):
     torch._dynamo.reset()
 
 
-def test_averaged_models_and_their_schedule():
+@pytest.mark.parametrize("name", [*NAMES, *OWN])
+@pytest.mark.parametrize("kind", ["equal", "fading"])
+def test_averaged_models_and_their_schedule(kind, name):
     swa = torch.optim.swa_utils
+    options = {"multi_avg_fn": swa.get_ema_multi_avg_fn(0.9)} if kind == "fading" else {}
     results = []
-    a, ours, b, theirs = pair("SGD", torch.float64, lr=0.1)
+    a, ours, b, theirs = pair(name, torch.float64)
     for model, optimizer in ((a, ours), (b, theirs)):
-        average, schedule = swa.AveragedModel(model), swa.SWALR(optimizer, swa_lr=0.05)
+        average = swa.AveragedModel(model, **options)
+        schedule = swa.SWALR(optimizer, swa_lr=0.05, anneal_epochs=3)
         for step in range(6):
             train(model, optimizer, 1, first=step)
             average.update_parameters(model)

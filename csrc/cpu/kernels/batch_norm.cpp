@@ -14,9 +14,13 @@
 namespace fusednn::FNN_ISA {
 namespace {
 
-constexpr Index kBlock = 256;  // columns of a tile
-constexpr int kSummed = 8;     // rows that are summed up at a time, in registers
-constexpr int kApplied = 4;    // rows that a result is applied to at a time
+constexpr Index kLeastRows = 128;  // of a chunk
+// Columns of a tile. Wide ones read memory in long runs; with few chunks of rows there would be too few
+// tiles for a team. A column is summed up in the same order either way.
+constexpr Index kBlock = 256, kWideBlock = 1024;
+constexpr Index kManyChunks = 8;
+constexpr int kSummed = 8;   // rows that are summed up at a time, in registers
+constexpr int kApplied = 4;  // rows that a result is applied to at a time
 
 struct Tile {
   Index first_row, end_row, first_col, end_col;
@@ -24,14 +28,15 @@ struct Tile {
 };
 
 struct Tiles {
-  Index rows, cols, chunk_rows, chunks, blocks;
+  Index rows, cols, chunk_rows, chunks, width, blocks;
 
   FNN_HD Tiles(Index r, Index c)
       : rows(r),
         cols(c),
-        chunk_rows(rows_per_chunk(r, 128)),
+        chunk_rows(rows_per_chunk(r, kLeastRows)),
         chunks((r + chunk_rows - 1) / chunk_rows),
-        blocks((c + kBlock - 1) / kBlock) {}
+        width(chunks < kManyChunks ? kBlock : kWideBlock),
+        blocks((c + width - 1) / width) {}
 
   FNN_HD Index rows_of(Index chunk) const {
     const Index left = rows - chunk * chunk_rows;
@@ -55,8 +60,8 @@ struct Tiles {
  private:
   // Blocks of the same rows follow each other, as they do in memory.
   FNN_HD Tile tile(Index i) const {
-    const Index chunk = i / blocks, col = i % blocks * kBlock, row = chunk * chunk_rows;
-    return {row, row + rows_of(chunk), col, cols - col < kBlock ? cols : col + kBlock, chunk};
+    const Index chunk = i / blocks, col = i % blocks * width, row = chunk * chunk_rows;
+    return {row, row + rows_of(chunk), col, cols - col < width ? cols : col + width, chunk};
   }
 };
 
@@ -170,7 +175,7 @@ FNN_HD void finish_columns(const BatchNormForward& op, const Tiles& tiles, const
                            const Context& context) {
   using V = Vec<T>;
   const V eps(op.epsilon), momentum(op.momentum), n(double(op.rows));
-  const V unbias(op.rows > 1 ? double(op.rows) / double(op.rows - 1) : 1);
+  const V unbias(op.unbiased && op.rows > 1 ? double(op.rows) / double(op.rows - 1) : 1);
   T* running_mean = static_cast<T*>(op.running_mean);
   T* running_variance = static_cast<T*>(op.running_variance);
   const cpu::Range mine = share_lines<T>(op.cols, context);

@@ -23,7 +23,9 @@ void forward(const ActivationForward& op, const Context& context) {
   finish_streams(streams);
 }
 
-template <class T, class Rule>
+// With `kFromInput`, `saved` is the input of a rule whose derivative is known from the output: to compute
+// that once more costs less than another array in memory.
+template <class T, class Rule, bool kFromInput>
 void backward(const ActivationBackward& op, const Context& context) {
   using V = Vec<T>;
   const ParameterLanes<V> a(op.activation.parameters);
@@ -35,11 +37,21 @@ void backward(const ActivationBackward& op, const Context& context) {
   const bool streams = fresh && past_caches(3.0 * sizeof(T) * double(op.n));
   const cpu::Range mine = share_lines<T>(op.n, context);
   write_lanes<V>(dx, mine.begin, mine.end, streams, [&](Index i, int lanes) FNN_INLINE {
-    V result = V::load(dy + i, lanes) * Rule::derivative(V::load(saved + i, lanes), a.list);
+    V kept = V::load(saved + i, lanes);
+    if constexpr (kFromInput) kept = Rule::forward(kept, a.list);
+    V result = V::load(dy + i, lanes) * Rule::derivative(kept, a.list);
     if (op.accumulate) result += V::load(dx + i, lanes);
     return result;
   });
   finish_streams(streams);
+}
+
+template <class T, class Rule>
+void backward(const ActivationBackward& op, const Context& context) {
+  if (op.from_input && Rule::saves == rules::Saves::output) {
+    return backward<T, Rule, true>(op, context);
+  }
+  backward<T, Rule, false>(op, context);
 }
 
 template <class T, class... Rules>

@@ -108,8 +108,10 @@ Demand multiply_demand(const Product<T>& p, int threads) {
   const bool dots = is_column(p) || has_few_rows(p);
   const Index columns = dots ? p.n : ceil_div(p.n, lanes) * lanes;
   const double flops = 2.0 * double(p.m) * double(columns) * double(p.k);
+  // c goes past twice, but once where it is written in the order of memory.
+  const double passes = is_shallow(p) ? 1 : 2;
   const double touched =
-      double(p.m) * double(p.k) + double(p.k) * double(p.n) + 2 * double(p.m) * double(p.n);
+      double(p.m) * double(p.k) + double(p.k) * double(p.n) + passes * double(p.m) * double(p.n);
   Demand demand;
   demand.nanoseconds = 40 + flops / speed + touched * sizeof(T) / 150;
   demand.workspace_bytes =

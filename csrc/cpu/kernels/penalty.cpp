@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What regularisation adds to the loss.
+// What regularisation adds to the loss, and to gradients.
 #include "cpu/kernels/loops.h"
 #include "cpu/kernels/table.h"
 #include "rules/update.h"
@@ -63,9 +63,32 @@ Demand demand(const Penalty& op, int) {
           size_t(count_chunks(op)) * sizeof(double)};
 }
 
+template <class T>
+void run(const PenaltyGradient& op, const Context& context) {
+  using V = Vec<T>;
+  const T* p = static_cast<const T*>(op.parameter);
+  T* gradient = static_cast<T*>(op.gradient);
+  const V l1(op.factor * op.term->l1), l2(op.factor * op.term->l2);
+  const cpu::Range mine = share_lines<T>(op.n, context);
+  for_lanes<V>(mine.begin, mine.end, [&](Index i, int lanes) FNN_INLINE {
+    const V v = V::load(p + i, lanes);
+    rules::add_l1(rules::add_l2(V::load(gradient + i, lanes), v, l2), v, l1)
+        .store(gradient + i, lanes);
+  });
+}
+
+template <class T>
+Demand demand(const PenaltyGradient& op, int) {
+  return {0.05 * sizeof(T) * double(op.n), 0};
+}
+
 template void run<float>(const Penalty&, const Context&);
 template void run<double>(const Penalty&, const Context&);
+template void run<float>(const PenaltyGradient&, const Context&);
+template void run<double>(const PenaltyGradient&, const Context&);
 template Demand demand<float>(const Penalty&, int);
 template Demand demand<double>(const Penalty&, int);
+template Demand demand<float>(const PenaltyGradient&, int);
+template Demand demand<double>(const PenaltyGradient&, int);
 
 }  // namespace fusednn::FNN_ISA

@@ -60,7 +60,7 @@ __device__ void finish_column(const BatchNormForward& op, Index col, rules::Mome
   T* running_mean = static_cast<T*>(op.running_mean);
   T* running_variance = static_cast<T*>(op.running_variance);
   const T momentum(op.momentum);
-  const T unbias(op.rows > 1 ? double(op.rows) / double(op.rows - 1) : 1);
+  const T unbias(op.unbiased && op.rows > 1 ? double(op.rows) / double(op.rows - 1) : 1);
   const T variance = all.squares / T(double(op.rows));
   const T mean = row_of<T>(op.x, 0)[col] + all.mean;
   static_cast<T*>(op.mean)[col] = mean;

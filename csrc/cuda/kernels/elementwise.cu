@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kThreads) forward(ActivationForward op) {
   map(op.n, in, static_cast<T*>(op.y), [&](const T(&v)[1]) { return Rule::forward(v[0], a.list); });
 }
 
-template <class T, class Rule>
+template <class T, class Rule, bool kFromInput>
 __global__ void __launch_bounds__(kThreads) backward(ActivationBackward op) {
   const ParameterLanes<T> a(op.activation.parameters);
   T* dx = static_cast<T*>(op.dx);
@@ -22,7 +22,9 @@ __global__ void __launch_bounds__(kThreads) backward(ActivationBackward op) {
   const T* const in[] = {static_cast<const T*>(op.dy), static_cast<const T*>(op.saved),
                          accumulate ? dx : nullptr};
   map(op.n, in, dx, [&](const T(&v)[3]) {
-    const T result = v[0] * Rule::derivative(v[1], a.list);
+    T kept = v[1];
+    if constexpr (kFromInput) kept = Rule::forward(kept, a.list);
+    const T result = v[0] * Rule::derivative(kept, a.list);
     return accumulate ? v[2] + result : result;
   });
 }
@@ -34,7 +36,11 @@ void start(const ActivationForward& op, const Context& context) {
 
 template <class T, class Rule>
 void start(const ActivationBackward& op, const Context& context) {
-  launch(backward<T, Rule>, blocks_for_map(op.n, context), kThreads, 0, context.stream, op);
+  auto* kernel = backward<T, Rule, false>;
+  if constexpr (Rule::saves == rules::Saves::output) {
+    if (op.from_input) kernel = backward<T, Rule, true>;
+  }
+  launch(kernel, blocks_for_map(op.n, context), kThreads, 0, context.stream, op);
 }
 
 template <class T, class Op, class... Rules>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What regularisation adds to the loss.
+// What regularisation adds to the loss, and to gradients.
 #include "cuda/kernels/optimizer_parts.cuh"
 #include "cuda/kernels/table.h"
 #include "rules/update.h"
@@ -37,6 +37,15 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) *total += weight * all;
 }
 
+template <class T>
+__global__ void __launch_bounds__(kThreads) add_gradient(PenaltyGradient op) {
+  T* gradient = static_cast<T*>(op.gradient);
+  const T* const in[] = {static_cast<const T*>(op.parameter), gradient};
+  const T l1 = T(op.factor * op.term->l1), l2 = T(op.factor * op.term->l2);
+  map(op.n, in, gradient,
+      [&](const T(&v)[2]) { return rules::add_l1(rules::add_l2(v[1], v[0], l2), v[0], l1); });
+}
+
 }  // namespace
 
 template <class T>
@@ -53,9 +62,23 @@ size_t workspace(const Penalty& op) {
   return sizeof(double) * size_t(fixed_shares(op.elements));
 }
 
+template <class T>
+void run(const PenaltyGradient& op, const Context& context) {
+  launch(add_gradient<T>, blocks_for_map(op.n, context), kThreads, 0, context.stream, op);
+}
+
+template <class T>
+size_t workspace(const PenaltyGradient&) {
+  return 0;
+}
+
 template void run<float>(const Penalty&, const Context&);
 template void run<double>(const Penalty&, const Context&);
+template void run<float>(const PenaltyGradient&, const Context&);
+template void run<double>(const PenaltyGradient&, const Context&);
 template size_t workspace<float>(const Penalty&);
 template size_t workspace<double>(const Penalty&);
+template size_t workspace<float>(const PenaltyGradient&);
+template size_t workspace<double>(const PenaltyGradient&);
 
 }  // namespace fusednn::cuda

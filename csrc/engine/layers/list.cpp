@@ -24,6 +24,8 @@ constexpr Kind kKinds[] = {
     {"batch_normalization", make_batch_normalization},
     {"layer_normalization", make_layer_normalization},
     {"flatten",             make_flatten            },
+    {"resample",            make_resample           },
+    {"rescaling",           make_rescaling          },
     {"add",                 make_add                },
     {"concatenate",         make_concatenate        },
 };

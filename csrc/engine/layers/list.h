@@ -18,6 +18,8 @@ std::unique_ptr<Layer> make_gaussian_noise(const Config& config);
 std::unique_ptr<Layer> make_batch_normalization(const Config& config);
 std::unique_ptr<Layer> make_layer_normalization(const Config& config);
 std::unique_ptr<Layer> make_flatten(const Config& config);
+std::unique_ptr<Layer> make_resample(const Config& config);
+std::unique_ptr<Layer> make_rescaling(const Config& config);
 std::unique_ptr<Layer> make_add(const Config& config);
 std::unique_ptr<Layer> make_concatenate(const Config& config);
 

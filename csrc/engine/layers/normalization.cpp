@@ -40,7 +40,7 @@ class Normalization : public Layer {
   }
 
  protected:
-  enum Kept { kMean, kInverseDeviation };
+  enum Kept { kMean, kInverseDeviation, kZeros, kScratch };
 
   template <class Op>
   void record_forward(Recorder& r, Op op, Index n_statistics) const {
@@ -86,7 +86,9 @@ class Normalization : public Layer {
 class BatchNormalization final : public Normalization {
  public:
   explicit BatchNormalization(const Config& config)
-      : Normalization(config, 1e-5), momentum_(config.number("momentum", 0.1)) {
+      : Normalization(config, 1e-5),
+        momentum_(config.number("momentum", 0.1)),
+        unbiased_(config.flag("unbiased", true)) {
     if (!(momentum_ >= 0 && momentum_ <= 1)) {
       throw std::invalid_argument(name_ + ": momentum=" + std::to_string(momentum_) +
                                   " must lie in [0, 1]");
@@ -106,11 +108,13 @@ class BatchNormalization final : public Normalization {
     op.running_mean = r.parameter(statistics);
     op.running_variance = r.parameter(statistics + 1);
     op.momentum = momentum_;
-    op.training = r.training();
+    op.training = moves(r);
+    op.unbiased = unbiased_;
     record_forward(r, op, cols_);
   }
 
   void backward(Recorder& r) const override {
+    if (r.frozen()) return record_constant_backward(r);
     if (!r.training()) {
       throw std::invalid_argument(
           name_ + ": gradients go through batch normalisation in training mode only");
@@ -119,7 +123,37 @@ class BatchNormalization final : public Normalization {
   }
 
  private:
+  // A frozen layer is at inference while others learn.
+  static bool moves(const Recorder& r) { return r.training() && !r.frozen(); }
+
+  // dx = gamma dy / sqrt(variance + epsilon), which is the forward pass about zero.
+  void record_constant_backward(Recorder& r) const {
+    const auto target = r.input_gradient(0, false);
+    if (!target) return;
+    const int statistics = static_cast<int>(Normalization::parameters().size());
+    const Index size = r.output_size();
+    void* zeros = r.keep(kZeros, cols_);
+    r.record(Fill{zeros, cols_, 0});
+    BatchNormForward op;
+    op.x = {r.output_gradient().data, cols_};
+    op.y = {target->accumulate ? r.keep(kScratch, r.rows() * size) : target->dx.data, cols_};
+    op.gamma = gamma_ >= 0 ? r.parameter(gamma_) : nullptr;
+    op.running_mean = zeros;
+    op.running_variance = r.parameter(statistics + 1);
+    op.rows = r.rows() * repeat_;
+    op.cols = cols_;
+    op.epsilon = epsilon_;
+    op.training = false;
+    r.record(op);
+    if (target->accumulate)
+      r.record(CopyRows{
+          {op.y.data, size},
+          target->dx, r.rows(), size, true
+      });
+  }
+
   double momentum_;
+  bool unbiased_;
 };
 
 class LayerNormalization final : public Normalization {

@@ -8,6 +8,11 @@ read-only. What cannot be read so (a transposed array, for instance) is copied. 
 and lists take the dtype of the first array, or float64. Results are NumPy arrays; an ``out`` is
 written in place and returned.
 
+Arrays may lie on a CUDA device instead (CuPy, PyTorch, or whatever shows ``__dlpack__`` or
+``__cuda_array_interface__``), all arrays of one call alike. They are contiguous then, class numbers
+are int32, the work goes to the stream of the first array's library, and results are arrays of that
+library. Nothing is copied to the host, but for a loss that is returned as a number.
+
 All functions raise TypeError for a wrong dtype and ValueError for a wrong shape, an unknown name, a
 hyper-parameter outside its domain, an array on another device, or an ``out`` that is read-only or
 cannot be written as it lies. Nothing is changed then.

@@ -15,10 +15,12 @@ array([-0.1, -0.1, -0.1], dtype=float32)
 Every optimizer takes
 
 params : list of arrays, or list of dict
-    NumPy arrays, or what speaks the buffer protocol or DLPack and lies in the memory of the CPU:
-    float32, float64 or float16, writable, without gaps (any order of the axes will do), and no two
-    may share memory. The memory is looked up once, so an array must stay where it is. JAX arrays
-    are read-only and refused. Dicts are groups with options of their own:
+    NumPy arrays, or what speaks the buffer protocol or DLPack: float32, float64 or float16,
+    writable, without gaps (any order of the axes will do), and no two may share memory. They lie in
+    the memory of the CPU or, all of them C-contiguous, on a CUDA device (CuPy arrays, or what else
+    shows ``__cuda_array_interface__``), where a step goes to the stream of their library. The
+    memory is looked up once, so an array must stay where it is. JAX arrays are read-only and
+    refused. Dicts are groups with options of their own:
     ``[{"params": [w]}, {"params": [b], "weight_decay": 0.0}]``.
 maximize : bool
     Step uphill.

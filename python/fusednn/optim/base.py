@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from fusednn import _core
+from fusednn.device import queue_of
 from fusednn.errors import check_flag, check_number, unexpected_keyword
 from fusednn.optim.rules import compiled_options
 
@@ -183,9 +184,12 @@ class Optimizer(abc.ABC):
         for i, (g, array) in enumerate(zip(group_of, arrays, strict=True)):
             members.setdefault((self._rule(groups[g]), str(array.dtype)), []).append(i)
         buckets = []
+        device = "cuda" if isinstance(arrays[0], _core.DeviceArray) else "cpu"
         for (rule, dtype), tensors in members.items():
             masters = self._master_weights and dtype == "float16"
-            updater = _core.Updater(rule, dtype=dtype, ema=self._ema > 0, masters=masters)
+            updater = _core.Updater(
+                rule, dtype=dtype, ema=self._ema > 0, masters=masters, device=device
+            )
             used = sorted({group_of[i] for i in tensors})
             updater.set_groups([self._options(groups[g]) for g in used])
             kept = {"ema": self._ema > 0, "master": masters}
@@ -252,15 +256,19 @@ class Optimizer(abc.ABC):
             gradients if type(gradients) is list else _listed("gradients", gradients)
         )
         rates = [group["lr"] for group in self.param_groups]
+        queue = queue_of(self.param_groups[0]["params"][0]) if self._parameters.on_device else 0
         if len(self._buckets) == 1:
-            return self._buckets[0].updater.step(read, lr=rates, max_norm=self.max_norm)
+            updater = self._buckets[0].updater
+            return updater.step(read, lr=rates, max_norm=self.max_norm, queue=queue)
 
         # Checked before the first bucket changes.
         rates = [check_number("lr", rate) for rate in rates]
         norm, scale = None, 1.0
         if self.max_norm is not None:
             limit = check_number("max_norm", self.max_norm, 0)
-            squares = [b.updater.square_norm(read.take(b.tensors)) for b in self._buckets]
+            squares = [
+                b.updater.square_norm(read.take(b.tensors), queue=queue) for b in self._buckets
+            ]
             norm = sum(squares) ** 0.5
             scale = _core.clip_coefficient(norm, limit)
         for bucket in self._buckets:
@@ -268,6 +276,7 @@ class Optimizer(abc.ABC):
                 read.take(bucket.tensors),
                 lr=[rates[g] for g in bucket.groups],
                 gradient_scale=scale,
+                queue=queue,
             )
         return norm
 
@@ -295,7 +304,7 @@ class Optimizer(abc.ABC):
             groups.append({**group, "params": list(range(first, first + n))})
             first += n
         state = {
-            i: {k: float(v) if v.ndim == 0 and k in _SCALARS else v.copy() for k, v in each.items()}
+            i: {k: float(v) if k in _SCALARS else _on_host(v).copy() for k, v in each.items()}
             for i, each in enumerate(self.state)
         }
         return {"state": state, "param_groups": groups}
@@ -356,15 +365,21 @@ def _listed(argument: str, given: Any) -> list[Any]:
     return list(given)
 
 
-def _address(array: np.ndarray) -> int:
+def _address(array: Any) -> int:
+    if isinstance(array, _core.DeviceArray):
+        return array.__cuda_array_interface__["data"][0]
     return array.__array_interface__["data"][0]
+
+
+def _on_host(array: Any) -> Any:
+    return array.to_numpy() if isinstance(array, _core.DeviceArray) else array
 
 
 def _like(value: Any, name: str, array: np.ndarray) -> np.ndarray:
     """A saved state as an array of our own: a number, or shaped and laid out like the parameter."""
     if name in _SCALARS:
         return np.array(float(value), np.float32)
-    value = np.asarray(value)
+    value = np.asarray(_on_host(value))
     if value.shape != array.shape:
         raise ValueError(
             f"{name!r} in state_dict has shape {value.shape}, its parameter {array.shape}"
@@ -394,8 +409,10 @@ def _begin(
         entry["master"] = _filled(array, array, _wide(array))
 
 
-def _filled(array: np.ndarray, value: Any, dtype: np.dtype) -> np.ndarray:
+def _filled(array: Any, value: Any, dtype: np.dtype) -> Any:
     """An array laid out like another, from a cache line on: wide vectors are faster there."""
+    if isinstance(array, _core.DeviceArray):
+        return _core.DeviceArray(np.full(array.shape, _on_host(value), dtype))
     line = 64
     memory = np.empty(array.size * dtype.itemsize + line, np.uint8)
     strides = [stride // array.itemsize * dtype.itemsize for stride in array.strides]

@@ -3,7 +3,7 @@
 
 A call goes one of three ways, which compute the same:
 
-- plain CPU tensors: one compiled call forward, one backward (`_Chain`);
+- plain tensors of the CPU or the CUDA device: one compiled call forward, one backward (`_Chain`);
 - under ``torch.compile`` and ``torch.export``: the operator ``fusednn::chain`` (`operators`);
 - everything else: torch's own operations (`composite`).
 """
@@ -29,7 +29,7 @@ def chain(x: Tensor, parameters: Parameters, rules: tuple[Rule, ...]) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return _traced(x, parameters, rules)
-    if x.dim() == 2 and gate.nobody_watches() and gate.is_plain(x):
+    if x.dim() == 2 and gate.nobody_watches() and gate.is_plain(x, on_device=True):
         plan = plan_of(x, parameters, rules)
         if plan is None and not x.is_contiguous():
             x = x.contiguous()
@@ -95,7 +95,7 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple:
         x, kept, y, *parameters = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled() or not gate.takes_addresses(dy):
+        if torch.is_grad_enabled() or not gate.takes_addresses(dy, on_device=True):
             return None, None, *composite_gradients([x, *parameters], ctx.rules, wanted, dy)
         if not dy.is_contiguous():
             dy = dy.contiguous()

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
+from fusednn.device import is_ours
+
 CPU = torch.device("cpu")
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _PLAIN = frozenset([Tensor, Parameter])
@@ -35,16 +37,25 @@ def nobody_watches() -> bool:
     )
 
 
-def takes_addresses(gradient: Tensor) -> bool:
+def takes_addresses(gradient: Tensor, *, on_device: bool = False) -> bool:
     """Return whether a backward pass may answer this upstream gradient by addresses."""
-    return nobody_watches() and is_plain(gradient) and not _batched(gradient)
+    return nobody_watches() and is_plain(gradient, on_device=on_device) and not _batched(gradient)
 
 
-def is_plain(tensor: Tensor) -> bool:
-    """Return whether a tensor is nothing but dense numbers in host memory."""
+def _is_on_device(tensor: Tensor) -> bool:
+    """Whether our kernels can take it; under autocast torch would have it in another dtype."""
+    device = tensor.device
+    return is_ours(device.type, device.index) and not _autocast(device.type)
+
+
+def is_plain(tensor: Tensor, *, on_device: bool = False) -> bool:
+    """Return whether a tensor is nothing but dense numbers in memory of the host.
+
+    With `on_device` they may lie in that of the CUDA device as well.
+    """
     return (
         type(tensor) in _PLAIN
-        and tensor.is_cpu
+        and (tensor.is_cpu or (on_device and _is_on_device(tensor)))
         and tensor.layout is torch.strided
         and tensor.dtype in NAMES
         and not tensor.is_neg()

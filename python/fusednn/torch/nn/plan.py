@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fusednn import _core
+from fusednn.device import queue_of
 from fusednn.torch.nn import gate
 from fusednn.torch.nn.rules import Rule, parameters_of
 
@@ -38,7 +39,7 @@ class Plan:
         kept = x.new_empty(self.kept)
         addresses = [x.data_ptr(), kept.data_ptr(), y.data_ptr()]
         addresses += [0 if p is None else p.data_ptr() for p in parameters]
-        self.chain.forward(addresses)
+        self.chain.forward(addresses, **_queue(x))
         return y, kept
 
     def backward(
@@ -54,18 +55,26 @@ class Plan:
         ]
         if self.y_shape[0] == 0:
             return [None if g is None else g.zero_() for g in gradients]
-        self.chain.backward(addresses, [0 if g is None else g.data_ptr() for g in gradients])
+        places = [0 if g is None else g.data_ptr() for g in gradients]
+        x = saved[0]
+        assert x is not None
+        self.chain.backward(addresses, places, **_queue(x))
         return gradients
+
+
+def _queue(x: Tensor) -> dict[str, int]:
+    """Return where a call runs: on torch's current stream, if x is on a device."""
+    return {} if x.is_cpu else {"queue": queue_of(x)}
 
 
 def plan_of(x: Tensor, parameters: Parameters, rules: tuple[Rule, ...]) -> Plan | None:
     """Return how to run a chain on a matrix x, or None where that is left to torch."""
-    dtype = x.dtype
-    key: list = [rules, dtype, x.shape, x.stride(), _core.num_threads()]
+    dtype, device = x.dtype, x.device
+    key: list = [rules, dtype, device, x.shape, x.stride(), _core.num_threads()]
     for p in parameters:
         if p is None:
             key.append(None)
-        elif p.dtype is dtype and gate.is_plain(p):
+        elif p.dtype is dtype and p.device == device and gate.is_plain(p, on_device=True):
             key.append(p.shape)
             key.append(p.stride())
         else:
@@ -97,7 +106,8 @@ def _new_plan(x: Tensor, parameters: Parameters, rules: tuple[Rule, ...]) -> Pla
             return None
         layers.append((weight.shape[1], width, stride, rule[0], parameters_of(rule)))
     name = gate.NAMES[x.dtype]
-    return Plan(_core.Chain(name, x.shape[0], _row_stride(x), layers), x, parameters)
+    device = {} if x.is_cpu else {"device": x.device.type}
+    return Plan(_core.Chain(name, x.shape[0], _row_stride(x), layers, **device), x, parameters)
 
 
 def _rows_are_dense(matrix: Tensor) -> bool:

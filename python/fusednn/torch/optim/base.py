@@ -194,6 +194,24 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
         self.gradient_norm = plan.run(self, gradients, scale)
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset the gradients of all parameters, as in PyTorch.
+
+        Parameters
+        ----------
+        set_to_none : bool
+            Whether to drop them; False fills them with zeros.
+        """
+        # As around a step, the base class asks the profiler even if none is running. Between two
+        # steps the code for that has left the caches: fetching it anew took 0.1 ms of 6.
+        seen = torch.compiler.is_compiling() or torch.autograd._profiler_enabled()
+        if seen or not set_to_none:
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
     def _begin_state(self, group: Group, params: list[torch.Tensor]) -> None:
         """Make the state of parameters that have none yet, as the reference does."""
         assert self._reference is not None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fusednn import _core
+from fusednn.device import queue_of
 from fusednn.torch.optim.options import Kind
 from fusednn.torch.optim.reading import copied_like, laid_out_like, why_not
 
@@ -31,8 +32,9 @@ class Bucket:
         self.kind = kind
         # Without `counted` PyTorch keeps no count of steps: it is kept here.
         self._counted = counted
+        device = {} if kind.device == "cpu" else {"device": kind.device}
         self.updater = _core.Updater(
-            kind.rule, dtype=kind.native_dtype, ema=kind.ema, masters=kind.masters
+            kind.rule, dtype=kind.native_dtype, ema=kind.ema, masters=kind.masters, **device
         )
         self.params: list[torch.Tensor] = []
         self.places: list[int] = []
@@ -130,21 +132,21 @@ class Bucket:
 
     # ---- a step ----------------------------------------------------------------------------------
 
-    def gradients(self) -> list[int] | None:
-        """Addresses of the gradients, 0 where there is none; None if anything has changed."""
+    def gradients(self) -> _core.Gradients | None:
+        """The gradients by address, or None if anything has changed."""
         if not _core.same_objects(self._entries, self._values):
             return None
         if not self._look.unchanged(self._tensors):
             return None
         gradients = list(map(_GRAD, self.params))
-        addresses: list[int] | None = self._like.addresses_like(gradients)
-        if addresses is None:
+        found = self._like.gradients_like(gradients)
+        if found is None:
             return self._copied(gradients)
         if self._maybe_lazy and any(map(_is_lazy, compress(gradients, self._maybe_lazy))):
             return self._copied(gradients)
-        return addresses
+        return found
 
-    def _copied(self, gradients: list[torch.Tensor | None]) -> list[int] | None:
+    def _copied(self, gradients: list[torch.Tensor | None]) -> _core.Gradients | None:
         """The same, with copies of those that are not laid out like their parameters."""
         self._copies = []
         for p, gradient in zip(self.params, gradients, strict=True):
@@ -152,29 +154,35 @@ class Bucket:
                 return None
             copy = None if gradient is None else laid_out_like(p, gradient.detach())
             self._copies.append(copy)
-        return self._like.addresses_like(self._copies)
+        return self._like.gradients_like(self._copies)
 
-    def square_norm(self, gradients: list[int], scale: float) -> float:
-        return self.updater.square_norm(_core.Gradients(gradients), gradient_scale=scale)
+    def square_norm(self, gradients: _core.Gradients, scale: float) -> float:
+        return self.updater.square_norm(gradients, gradient_scale=scale, **self._queue())
 
     def step(
-        self, gradients: list[int], lr: list[float], scale: float, max_norm: float | None
+        self, gradients: _core.Gradients, lr: list[float], scale: float, max_norm: float | None
     ) -> float | None:
         """Update everything that has a gradient; return the norm if it is limited."""
         if self.kind.masters:
             self._follow_parameters()
         norm: float | None = self.updater.step(
-            _core.Gradients(gradients),
+            gradients,
             lr=[lr[place] for place in self.groups],
             gradient_scale=scale,
             max_norm=max_norm,
+            **self._queue(),
         )
-        written = self.params if 0 not in gradients else list(compress(self.params, gradients))
-        torch.autograd.graph.increment_version(written)
+        torch.autograd.graph.increment_version(
+            self.params if gradients.complete else [p for p in self.params if p.grad is not None]
+        )
         if self.kind.masters:
             self._versions = list(map(_VERSION, self.params))
         self._copies = []
         return norm
+
+    def _queue(self) -> dict[str, Any]:
+        """Where a step runs: on PyTorch's current stream, if the parameters are on a device."""
+        return {} if self.kind.device == "cpu" else {"queue": queue_of(self.params[0])}
 
     @torch.no_grad()
     def _follow_parameters(self) -> None:

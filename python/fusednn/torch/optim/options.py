@@ -66,6 +66,7 @@ class Kind:
     dtype: torch.dtype
     ema: bool
     masters: bool
+    device: str = "cpu"
 
     @property
     def wide(self) -> torch.dtype:
@@ -78,7 +79,7 @@ class Kind:
         return str(self.dtype.to_real()).removeprefix("torch.")
 
 
-def kind_of(rule: str, group: Group, dtype: torch.dtype) -> Kind:
-    """The kind of a parameter of this dtype in this group."""
-    masters = bool(group["master_weights"]) and dtype in NARROW
-    return Kind(rule, dtype, group["ema"] is not None, masters)
+def kind_of(rule: str, group: Group, p: torch.Tensor) -> Kind:
+    """The kind of a parameter in this group."""
+    masters = bool(group["master_weights"]) and p.dtype in NARROW
+    return Kind(rule, p.dtype, group["ema"] is not None, masters, p.device.type)

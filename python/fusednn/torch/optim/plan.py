@@ -25,7 +25,7 @@ _PARAMS = operator.itemgetter("params")
 # The rate is read with each step; the other two choose among PyTorch's own implementations.
 _UNREAD = ("lr", "foreach", "fused")
 
-Gradients = list[list[int]]  # per bucket, an address per parameter
+Gradients = list[_core.Gradients]  # per bucket
 
 
 class Plan:
@@ -107,7 +107,7 @@ class Plan:
             rule = optimizer._rule(view)
             optimizer._begin_state(group, params)
             for p in params:
-                kind = kind_of(rule, view, p.dtype)
+                kind = kind_of(rule, view, p)
                 if kind not in buckets:
                     buckets[kind] = Bucket(kind, optimizer._counts_steps)
                 entries = optimizer.state[p] if _needs_state(optimizer, view) else None
@@ -137,7 +137,7 @@ class Plan:
     # ---- a step ----------------------------------------------------------------------------------
 
     def gradients(self, optimizer: FusedOptimizer) -> Gradients | None:
-        """Addresses of all gradients, or None if the plan does not hold any more."""
+        """All gradients by address, or None if the plan does not hold any more."""
         groups = optimizer.param_groups
         if not _core.same_objects(list(map(_PARAMS, groups)), self.params):
             return None
@@ -155,10 +155,10 @@ class Plan:
     def _gradients_of_buckets(self) -> Gradients | None:
         lists = []
         for bucket in self.buckets:
-            addresses = bucket.gradients()
-            if addresses is None:
+            found = bucket.gradients()
+            if found is None:
                 return None
-            lists.append(addresses)
+            lists.append(found)
         return lists
 
     def _follow(self, optimizer: FusedOptimizer, values: list[tuple[Any, ...]]) -> bool:
@@ -189,16 +189,16 @@ class Plan:
         max_norm, norm = self.max_norm, None
         if max_norm is not None and (len(self.buckets) != 1 or self.others):
             square = self.others.square_norm(scale)
-            for bucket, addresses in zip(self.buckets, gradients, strict=True):
-                square += bucket.square_norm(addresses, scale)
+            for bucket, own in zip(self.buckets, gradients, strict=True):
+                square += bucket.square_norm(own, scale)
             norm = square**0.5
             scale *= _core.clip_coefficient(norm, max_norm)
             max_norm = None
         # First what may still refuse.
         if self.others:
             self.others.step(optimizer, scale)
-        for bucket, addresses in zip(self.buckets, gradients, strict=True):
-            taken = bucket.step(addresses, lr, scale, max_norm)
+        for bucket, own in zip(self.buckets, gradients, strict=True):
+            taken = bucket.step(own, lr, scale, max_norm)
             norm = norm if taken is None else taken
         return norm
 

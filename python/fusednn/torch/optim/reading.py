@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import torch
 
+from fusednn.device import is_ours
+
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 DTYPES = (
@@ -42,7 +44,7 @@ def _why_not(tensor: torch.Tensor) -> str | None:
         return "belongs to a function transform"
     if tensor.layout != torch.strided:
         return f"is of layout {tensor.layout}"
-    if tensor.device.type != "cpu":
+    if tensor.device.type != "cpu" and not is_ours(tensor.device.type, tensor.device.index):
         return f"lies on the device {tensor.device.type!r}"
     if tensor.dtype not in DTYPES:
         return f"is of dtype {tensor.dtype}"
@@ -93,7 +95,7 @@ def laid_out_like(
     if (
         type(tensor) is torch.Tensor
         and tensor.dtype == dtype
-        and tensor.device.type == "cpu"
+        and tensor.device == p.device
         and tensor.stride() == p.stride()
         and not (tensor.is_neg() or tensor.is_conj() or tensor._is_zerotensor())
     ):
@@ -103,7 +105,7 @@ def laid_out_like(
 
 def copied_like(p: torch.Tensor, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return a copy of `tensor` with the layout of `p`."""
-    copy = torch.empty_strided(p.shape, p.stride(), dtype=dtype, device="cpu")
+    copy = torch.empty_strided(p.shape, p.stride(), dtype=dtype, device=p.device)
     return copy.copy_(tensor.detach())
 
 

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/epochs.h"
+
+#include <chrono>
+
+namespace fusednn::engine {
+
+std::vector<double> train_epochs(Network& network, const Dataset& data, const RunOptions& options,
+                                 Index epochs, const EpochLoss& loss, Plateau& plateau) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<double> losses;
+  RunOptions one = options;
+  // An epoch may be over long before it is time to look.
+  Clock::time_point looked = Clock::now();
+  const auto go_on = [&](const EpochReport& report) {
+    if (!options.watcher.look) return true;
+    const Clock::time_point now = Clock::now();
+    if (std::chrono::duration<double>(now - looked).count() < options.watcher.interval) return true;
+    looked = now;
+    return options.watcher.look(report);
+  };
+  for (Index epoch = 0; epoch < epochs; ++epoch) {
+    const EpochReport report = network.train(data, one);
+    if (report.rows < data.rows) break;
+    losses.push_back(loss.of(report));
+    if (plateau.reached(losses.back()) || report.stopped || !go_on(report)) break;
+    if (one.order != nullptr) one.order += data.rows;
+    for (auto& [name, values] : one.schedules) values += report.steps;
+  }
+  return losses;
+}
+
+}  // namespace fusednn::engine
