@@ -14,23 +14,7 @@ import numpy as np
 from pictures import save_rows
 
 import fusednn
-from fusednn import layers, optimizers
-
-
-class ActivityPenalty(layers.CustomLayer):
-    """Adds ``weight * mean(sum(|x|))`` to the loss, which makes most codes 0."""
-
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, x, training):
-        self.x = x
-        self.added_loss = self.weight * float(np.abs(x).sum(axis=1).mean())
-        return x
-
-    def backward(self, gradient):
-        return gradient + self.weight / len(self.x) * np.sign(self.x)
+from fusednn import layers, optimizers, regularizers
 
 
 def make(codes: list[layers.Layer], pixels: int) -> fusednn.Sequential:
@@ -79,8 +63,9 @@ def main() -> None:
     before, after = ((dirty - test) ** 2).mean(), denoiser.evaluate(dirty, test)[1]
     print(f"noise: mean squared error {before:.4f}, after denoising {after:.4f}")
 
-    code = layers.Dense(128, activation="relu", name="code")
-    sparse = make([code, ActivityPenalty(2e-4)], pixels)
+    few = regularizers.L1(2e-4)  # of the codes: most become 0
+    code = layers.Dense(128, activation="relu", activity_regularizer=few, name="code")
+    sparse = make([code], pixels)
     sparse.fit(x, x, **settings)
     codes = fusednn.Model(sparse.inputs, code.output).predict(test)
     active = (codes > 0.01 * codes.max()).sum(axis=1).mean()

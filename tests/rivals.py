@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other libraries in double precision, for the tests that compare with them."""
 
+import importlib.util
 import os
 from contextlib import contextmanager
 
@@ -19,14 +20,24 @@ def torch_in_double():
         torch.set_default_dtype(before)
 
 
+def import_keras():
+    """Keras on JAX, or on PyTorch where that is missing; skips without Keras or without both.
+
+    Keras reads its backend once, when it is imported: whoever imports it first decides for all.
+    """
+    found = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None]
+    if not found:
+        pytest.skip("Keras needs JAX or PyTorch", allow_module_level=True)
+    os.environ.setdefault("KERAS_BACKEND", found[0])
+    return pytest.importorskip("keras", exc_type=ImportError)
+
+
 @contextmanager
 def keras_in_double():
     """Keras on JAX with float64 as its default; skips where either is missing."""
     jax = pytest.importorskip("jax")
-    # Keras reads its backend once, when it is imported.
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     jax.config.update("jax_enable_x64", True)
-    keras = pytest.importorskip("keras")
+    keras = import_keras()
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
     try:

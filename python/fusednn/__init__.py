@@ -33,6 +33,7 @@ from fusednn import models as models
 from fusednn import optimizers as optimizers
 from fusednn import regularizers as regularizers
 from fusednn import schedules as schedules
+from fusednn.checkpoints import Checkpoints as Checkpoints
 from fusednn.layers import Input as Input
 from fusednn.models import Model as Model
 from fusednn.models import Sequential as Sequential
@@ -44,6 +45,7 @@ from . import _core as _core
 __version__: str = _core.__version__
 
 __all__ = [
+    "Checkpoints",
     "Input",
     "Model",
     "Sequential",
@@ -68,7 +70,9 @@ __all__ = [
 ]
 
 # Imported when somebody asks for them.
-_LATER = ("ops", "optim", "datasets", "importing", "interpreter", "plotting", "sklearn", "torch")
+_LATER = (
+    "ops", "optim", "data", "datasets", "importing", "interpreter", "plotting", "sklearn", "torch",
+)  # fmt: skip
 
 
 def set_num_threads(n: int) -> None:

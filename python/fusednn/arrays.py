@@ -2,11 +2,13 @@
 """From what the caller has to what the engine takes: checked, contiguous, in the model's precision.
 
 Everything is checked before anything is changed. Integers, bools and floats of another precision
-are converted once; what cannot be a number is refused.
+are converted once, but for inputs of bytes (uint8), which stay what they are; what cannot be a
+number is refused.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +36,22 @@ class Data:
     def mean_weight(self) -> float:
         """Sum of the weights over the number of rows."""
         return 1.0 if self.weight is None else float(self.weight.sum(dtype=np.float64)) / self.rows
+
+    def checksum(self, begin: int = 0) -> int:
+        """Return a CRC-32 of all values, going on from that of other data."""
+        found = begin
+        for array in (*self.inputs, *self.targets, *([] if self.weight is None else [self.weight])):
+            found = zlib.crc32(np.ascontiguousarray(array).data, found)
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these data from others."""
+        return {
+            "samples": self.rows,
+            "shapes": [list(a.shape[1:]) for a in (*self.inputs, *self.targets)],
+            "weighted": self.weight is not None,
+            "values": self.checksum(),
+        }
 
     def part(self, first: int, end: int) -> Data:
         """Return rows first to end - 1, as views."""
@@ -184,7 +202,10 @@ def prepare_inputs(
         array = to_numbers(argument, value)
         _check_rows(argument, array, len(arrays[0]) if arrays else None, empty=empty)
         array = _fit_shape(argument, array, tensor.sample_shape, f"input {name!r}")
-        arrays.append(to_precision(argument, array, dtype, finite=finite))
+        if array.dtype == np.uint8:  # converted batch by batch
+            arrays.append(np.ascontiguousarray(array))
+        else:
+            arrays.append(to_precision(argument, array, dtype, finite=finite))
     return arrays
 
 

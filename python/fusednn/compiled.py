@@ -11,9 +11,10 @@ from fusednn import arrays
 from fusednn.arrays import Data
 from fusednn.compiling import Objective, join_metrics
 from fusednn.device import check_device
-from fusednn.errors import helpful_keywords
+from fusednn.errors import check_number, helpful_keywords
 from fusednn.network import check_precision
 from fusednn.optimizers import Optimizer
+from fusednn.position import Position
 from fusednn.prediction import Predictive
 from fusednn.random import check_seed
 
@@ -27,6 +28,7 @@ class Compiled(Predictive):
         super().__init__(name, seed)
         self._objective: Objective | None = None
         self._epochs = 0  # begun since compile; with the seed they decide the shuffle
+        self._position: Position | None = None  # where the present or next `fit` stands
 
     # ---- compile -------------------------------------------------------------------------------
 
@@ -105,13 +107,37 @@ class Compiled(Predictive):
 
     def _instruct(self, engine: Any, objective: Objective) -> None:
         """Tell an engine its losses, metrics and optimizer."""
-        losses, metrics = objective.fit_to(self._require_graph().heads())
+        graph = self._require_graph()
+        losses, metrics = objective.fit_to(graph.heads())
+        losses += objective.regularize(graph.activities())
         spec = objective.optimizer.resolve(objective.convention)
         spec = {**spec, "treatments": self._treatments(engine)}
         if bounds := self._bounds(engine):
             spec["constraints"] = bounds
         engine.set_training(losses, metrics, spec)
         engine.training_steps = 0
+
+    def _check_mixup(self, mixup: float) -> float:
+        objective = self._require_objective("fit")
+        if check_number("mixup", mixup, 0) == 0:
+            return 0.0
+        if objective.in_python() or (self._graph is not None and self._graph.written_in_python()):
+            raise ValueError(
+                "mixup needs the compiled engine, but a part of this model is written in Python"
+            )
+        if any(loss.labels for loss in objective.all_losses()):
+            raise ValueError(
+                "mixup needs targets that are values, not class numbers; use "
+                "'categorical_crossentropy' with one-hot rows"
+            )
+        return float(mixup)
+
+    def _reseed(self, seed: int) -> None:
+        """Draw shuffles and masks from another seed; the weights are left to the caller."""
+        if seed != self.seed:
+            engine = self._make_engine(self._precision, self._device, seed)
+            self._instruct(engine, self._require_objective("fit"))
+            self._take_engine(engine, self._precision, self._device, seed)
 
     def _python_loss(self) -> str:
         return "" if self._objective is None else self._objective.in_python()

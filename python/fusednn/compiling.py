@@ -11,7 +11,7 @@ from fusednn import losses as loss_module
 from fusednn import metrics as metric_module
 from fusednn import optimizers as optimizer_module
 from fusednn.errors import check_number, unknown_choice
-from fusednn.graph import Head
+from fusednn.graph import Activity, Head
 from fusednn.losses import Loss
 from fusednn.metrics import Metric
 from fusednn.optimizers import CONVENTIONS, Optimizer
@@ -22,7 +22,8 @@ class Objective:
     """Losses, metrics and optimizer, first as given and then as they fit the outputs.
 
     `loss`, `metrics` and `loss_weights` are kept as the caller gave them (names resolved), because
-    the outputs may not be known yet; `fit_to` fills the lists, which have one entry per output.
+    the outputs may not be known yet; `fit_to` fills the lists, which have one entry per output,
+    and `regularize` the last one.
     """
 
     optimizer: Optimizer
@@ -34,6 +35,7 @@ class Objective:
     losses: list[Loss] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     scored: list[tuple[int, Metric]] = field(default_factory=list)
+    activity_weights: list[float] = field(default_factory=list)
 
     # ---- reading what the caller wrote ---------------------------------------------------------
 
@@ -68,11 +70,15 @@ class Objective:
             "loss_weights": self.loss_weights,
         }
 
-    def in_python(self) -> str:
-        """Return the name of a loss that is written in Python, or nothing."""
+    def all_losses(self) -> list[Loss]:
+        """Return the losses as given, one after the other."""
         found: list[Loss] = []
         _each(self.loss, found.append)
-        return next((f"loss {loss.name!r}" for loss in found if loss.in_python), "")
+        return found
+
+    def in_python(self) -> str:
+        """Return the name of a loss that is written in Python, or nothing."""
+        return next((f"loss {loss.name!r}" for loss in self.all_losses() if loss.in_python), "")
 
     # ---- at the outputs of a graph ---------------------------------------------------------------
 
@@ -114,6 +120,18 @@ class Objective:
         self.heads, self.losses, self.weights, self.scored = heads, found, weights, scored
         return engine_losses, engine_metrics
 
+    def regularize(self, activities: list[Activity]) -> list[dict[str, Any]]:
+        """Return the engine's losses for outputs of layers that are held small."""
+        found: list[dict[str, Any]] = []
+        for node, size, regularizer in activities:
+            for rule, factor in (("mae", regularizer.l1), ("mse", regularizer.l2)):
+                if factor:  # the rules take means over the columns
+                    found.append(
+                        {"rule": rule, "node": node, "weight": factor * size, "against_zero": True}
+                    )
+        self.activity_weights = [each["weight"] for each in found]
+        return found
+
     def metric_names(self) -> list[str]:
         """Return the keys of the logs, "loss" first."""
         several = len(self.heads) > 1
@@ -133,10 +151,11 @@ class Objective:
         """
         rows = report["rows"] or 1
         means = [total / rows for total in report["losses"]]
+        weights = self.weights + self.activity_weights
         penalty = report["penalty"] / rows
-        values = [penalty + sum(w * mean for w, mean in zip(self.weights, means, strict=True))]
-        if len(means) > 1:
-            values += means
+        values = [penalty + sum(w * mean for w, mean in zip(weights, means, strict=True))]
+        if len(self.losses) > 1:
+            values += means[: len(self.losses)]
         weight = rows * mean_weight
         for (_, metric), total in zip(self.scored, report["metrics"], strict=True):
             values.append(metric.result(total, weight))

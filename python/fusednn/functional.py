@@ -397,6 +397,52 @@ class Model(Trainable):
         """
         saving.load_weights(self, filepath, by_name, skip_mismatch)
 
+    @helpful_keywords
+    def export(
+        self,
+        filepath: Path,
+        format: str | None = None,
+        name: str | None = None,
+        layout: str | None = None,
+    ) -> None:
+        """Write what `predict` computes to a file for other programs.
+
+        An existing file is replaced; where something goes wrong it is left as it was.
+
+        Parameters
+        ----------
+        filepath : path
+            Its ending says the format: ``.onnx``, ``.c`` or ``.safetensors``.
+        format : {"onnx", "c", "safetensors"}, optional
+            Where the ending does not say it. "onnx": opset 17 with IR version 8, needs the package
+            onnx. "c": one C99 file without dependencies, with a self-test. "safetensors": the
+            weights alone.
+        name : str, optional
+            In C the function is ``<name>_predict``; default: after the file.
+        layout : {"keras", "torch"}, optional
+            Of safetensors: "<layer>/kernel" of shape (in, out), the default, or "<layer>.weight" of
+            shape (out, in), as ``load_state_dict`` of a PyTorch module takes it.
+
+        Raises
+        ------
+        ValueError
+            Naming a layer that the format has no words for: one written in Python.
+        ImportError
+            Where ONNX is asked for and onnx is not installed.
+
+        Examples
+        --------
+        >>> import fusednn, os, tempfile
+        >>> model = fusednn.Sequential([fusednn.layers.Dense(3)], input_shape=(2,))
+        >>> path = os.path.join(tempfile.mkdtemp(), "small.c")
+        >>> model.export(path)
+        >>> "void small_predict(const float *x, float *y)" in open(path).read()
+        True
+        """
+        from fusednn import exporting
+
+        exporting.export(self, filepath, format, name, layout)
+
     def __reduce__(self) -> tuple:
         return saving.from_bytes, (saving.to_bytes(self),)
 

@@ -25,7 +25,8 @@ def walker_of(model: Trainable) -> Walker:
         values.setdefault(p["node"], {})[p["name"]] = p["value"]
         slopes.setdefault(p["node"], {})[p["name"]] = np.zeros_like(p["value"])
     graph = model._require_graph()
-    return Walker(graph.nodes, values, slopes, model.precision, model.seed)
+    frozen = [graph.name_of(layer) for layer in graph.layers if not layer.trainable]
+    return Walker(graph.nodes, values, slopes, model.precision, model.seed, frozen)
 
 
 def run_forward(model: Trainable, inputs: list[np.ndarray], training: bool) -> tuple[Walker, Tape]:
@@ -61,10 +62,11 @@ def check(model: Trainable, data: Any, samples: int, tolerance: float) -> dict[s
         return objective.logs(report, data.mean_weight)["loss"]
 
     loss()
+    frozen = {node["name"] for node in engine.nodes() if node["frozen"]}
     arrays = {
         f"{p['node']}/{p['name']}": (p["value"], gradient.copy())
         for p, gradient in zip(engine.parameters(), engine.gradients(), strict=True)
-        if p["trainable"]
+        if p["trainable"] and p["node"] not in frozen
     }
     rng = np.random.default_rng(0)
     errors = {}

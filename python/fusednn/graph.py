@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from fusednn.errors import unknown_choice
 from fusednn.layers.base import Layer, Shape, SymbolicTensor
 from fusednn.layers.core import InputLayer
+from fusednn.regularizers import L1L2
 
 # Nodes that pass values on without changing what they mean.
-_NOISE = ("dropout", "alpha_dropout", "gaussian_dropout", "gaussian_noise")
-_TRANSPARENT = ("flatten", "add", "concatenate", *_NOISE)
+NOISE = ("dropout", "alpha_dropout", "gaussian_dropout", "gaussian_noise")
+_TRANSPARENT = ("flatten", "resample", "rescaling", "add", "concatenate", *NOISE)
 
 
 class Head(NamedTuple):
@@ -36,6 +38,14 @@ class Head(NamedTuple):
     node: str
     kind: str
     before: str
+
+
+class Activity(NamedTuple):
+    """What a regulariser of outputs looks at: a node and the number of its columns."""
+
+    node: str
+    size: int
+    regularizer: L1L2
 
 
 class Graph:
@@ -140,12 +150,23 @@ class Graph:
             heads.append(Head(own, tensor.sample_shape, node["name"], kind, before))
         return heads
 
+    def activities(self) -> list[Activity]:
+        """Return the outputs of layers that are regularised."""
+        found = []
+        for tensor in self.tensors:
+            if (regularizer := tensor.layer.activity()) is not None:
+                node = self.nodes[self._last[id(tensor)]]["name"]
+                found.append(Activity(node, math.prod(tensor.sample_shape), regularizer))
+        return found
+
     def _kind(self, place: int) -> str:
         node = self.nodes[place]
         if node["type"] == "softmax":
             return "log_softmax" if node["config"]["log"] else "softmax"
         if node["type"] == "activation":
             rule = node["config"]["activation"]
+            if rule == "linear" and self._kind(node["inputs"][0]) != "linear":
+                return "other"
             return rule if rule in ("linear", "sigmoid", "exponential") else "other"
         if node["type"] in _TRANSPARENT:
             linear = all(self._kind(i) == "linear" for i in node["inputs"])
@@ -199,7 +220,8 @@ def _check_once(layers: list[Layer]) -> None:
         seen.add(id(layer))
 
 
-def _numbered(stem: str, taken: set[str]) -> str:
+def numbered(stem: str, taken: set[str]) -> str:
+    """Return a name that is not taken: the stem, or the stem with a number."""
     name, number = stem, 0
     while name in taken:
         number += 1
@@ -226,13 +248,13 @@ def _assign_names(layers: list[Layer], borrowed: list[Layer]) -> dict[int, str]:
     for layer in borrowed:
         name = layer.name
         if name in taken and (owner := layer.owner) is not None:
-            name = _numbered(f"{owner.name}_{name}", taken)
+            name = numbered(f"{owner.name}_{name}", taken)
         taken.add(name)
         names[id(layer)] = name
     for layer in own:
         if layer._given_name is None:
             layer._assigned_name = None
-            name = _numbered(layer.name.removesuffix("_layer"), taken)
+            name = numbered(layer.name.removesuffix("_layer"), taken)
             layer._assigned_name = name
             taken.add(name)
             names[id(layer)] = name

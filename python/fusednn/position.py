@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,70 +21,52 @@ class Position:
     ----------
     epoch : int
         From 0.
-    rows, steps : int
-        Of this epoch, done already.
-    losses, metrics : list
-        Sums over those rows, as in the engine's reports; of a metric that is counted, a list.
-    penalty : float
-        Likewise.
+    report : dict, optional
+        The engine's on the part that is done: rows, steps, and sums over the rows.
+    weight : float
+        Sum of the sample weights of those rows, where data come piece by piece.
     """
 
     epoch: int
-    rows: int = 0
-    steps: int = 0
-    losses: list[float] = field(default_factory=list)
-    metrics: list[float | list[float]] = field(default_factory=list)
-    penalty: float = 0.0
+    report: dict[str, Any] | None = None
+    weight: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Samples of this epoch that are done."""
+        return 0 if self.report is None else self.report["rows"]
+
+    @property
+    def steps(self) -> int:
+        """Steps of this epoch that are done."""
+        return 0 if self.report is None else self.report["steps"]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all of it as plain values and arrays."""
+        return {"epoch": self.epoch, "report": self.report, "weight": self.weight}
 
     @classmethod
-    def of(cls, report: Mapping[str, Any]) -> Position:
-        """Make it of the engine's report on an epoch that is under way."""
-        return cls(
-            0,
-            report["rows"],
-            report["steps"],
-            report["losses"],
-            [np.asarray(total).tolist() for total in report["metrics"]],
-            report["penalty"],
-        )
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Position:
-        """Make it of plain values; KeyError, TypeError or ValueError where they are not right."""
-        return cls(
-            check_integer("epoch", given["epoch"], 0),
-            check_integer("rows", given["rows"], 0),
-            check_integer("steps", given["steps"], 0),
-            [float(value) for value in given["losses"]],
-            [np.asarray(value, np.float64).tolist() for value in given["metrics"]],
-            float(given["penalty"]),
-        )
-
-    def plus(self, report: dict[str, Any]) -> dict[str, Any]:
-        """Return the report on the rest of the epoch as one on the whole."""
-        if not self.rows:
-            return report
-        return {
-            **report,
-            "rows": self.rows + report["rows"],
-            "steps": self.steps + report["steps"],
-            "losses": [a + b for a, b in zip(self.losses, report["losses"], strict=True)],
-            "metrics": [
-                np.add(a, b)[()] for a, b in zip(self.metrics, report["metrics"], strict=True)
-            ],
-            "penalty": self.penalty + report["penalty"],
-        }
+    def of(cls, state: Mapping[str, Any]) -> Position:
+        """Make it of a state; KeyError, TypeError or ValueError where that is not right."""
+        report = state["report"]
+        if report is not None:
+            report = {
+                "rows": check_integer("rows", report["rows"], 0),
+                "steps": check_integer("steps", report["steps"], 0),
+                "losses": [float(value) for value in report["losses"]],
+                "metrics": [_sum_or_counts(value) for value in report["metrics"]],
+                "penalty": float(report["penalty"]),
+            }
+        return cls(check_integer("epoch", state["epoch"], 0), report, float(state["weight"]))
 
     def rest(self, data: Data, order: np.ndarray | None) -> tuple[Data, np.ndarray | None]:
         """Return data and order of what is left of the epoch."""
         if not self.rows:
             return data, order
-        if self.rows >= data.rows:
-            raise ValueError(
-                f"the training to go on with had seen {self.rows} samples of an epoch, "
-                f"but x has {data.rows}"
-            )
         if order is None:
             return data.part(self.rows, data.rows), None
-        left = order[self.rows :]
-        return data.take(left), None
+        return data.take(order[self.rows :]), None
+
+
+def _sum_or_counts(value: Any) -> float | np.ndarray:
+    return np.array(value, np.float64) if np.ndim(value) else float(value)

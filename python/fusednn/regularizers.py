@@ -3,8 +3,8 @@
 
 What a regulariser gives is part of the loss that is minimised and reported, in training and in
 evaluation. PyTorch's ``weight_decay=d`` of an optimizer adds ``d * w`` to the gradient, which is
-``L2(d / 2)``, and reports nothing. Where gradients are clipped, they are clipped before the
-regulariser's share joins them. (Keras clips the sum.)
+``L2(d / 2)``, and reports nothing. Where gradients are clipped, it is the sum of
+both that is clipped, as in Keras; an optimizer's weight decay joins afterwards.
 """
 
 from __future__ import annotations

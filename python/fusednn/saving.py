@@ -5,7 +5,7 @@ One safetensors file holds everything. Arrays: "<layer>/<parameter>" for weights
 "optimizer/<state>/<layer>/<parameter>" for the optimizer's state. Metadata: `format` and
 `format_version`, `model` (JSON: the architecture) and, for a compiled model, `training` (JSON:
 what `compile` was told, steps, seed, epochs). Only the classes of this package are ever made from
-a file, and only from plain values.
+a file, and only from plain values. docs/checkpoints.md describes the format and its versions.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusednn import safetensors
 from fusednn.errors import check_flag, check_integer, helpful_keywords
-from fusednn.position import Position
 from fusednn.random import check_seed
+from fusednn.safetensors import Tensors
 
 if TYPE_CHECKING:
     from fusednn.models import Model
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 _FORMAT = "fusednn"
-_VERSION = 1
-_PREFIX = "optimizer/"
+_VERSION = 2
+_PREFIXES = ("optimizer/", "checkpoint/")  # of arrays that are not weights
 # What plain values can raise that are not those of a model.
-_NONSENSE = (
+NONSENSE = (
     AttributeError,
     KeyError,
     MemoryError,
@@ -46,24 +45,26 @@ _NONSENSE = (
 # ---- writing -----------------------------------------------------------------------------------
 
 
-def _states(model: Model) -> dict[str, np.ndarray]:
+def _states(model: Model) -> Tensors:
     """Return optimizer state and moving average (not copies) by their names in a file."""
     engine = model._engine
     slots = {slot["name"]: slot["values"] for slot in engine.optimizer_states()}
     averages = engine.ema()
     if averages is not None:
         slots["ema"] = averages
+    collected = engine.collected_gradients()
+    if collected is not None:
+        slots["collected"] = collected
     return {
-        f"{_PREFIX}{slot}/{p['node']}/{p['name']}": value
+        f"optimizer/{slot}/{p['node']}/{p['name']}": value
         for slot, values in slots.items()
         for p, value in zip(model._parameters, values, strict=True)
         if p["trainable"]
     }
 
 
-def _describe(
-    model: Model, include_optimizer: bool
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def describe(model: Model, include_optimizer: bool = True) -> tuple[Tensors, dict[str, str]]:
+    """Return arrays (not copies) and metadata of a model's file."""
     model._require_graph()
     engine = model._use_engine()
     tensors = model._named_parameters()
@@ -86,6 +87,7 @@ def _describe(
             "training_steps": engine.training_steps,
             "optimizer_steps": engine.optimizer_steps,
             "optimizer_memory": list(engine.optimizer_memory),
+            "collected": engine.collected,
         }
         metadata["training"] = json.dumps(training)
     return tensors, metadata
@@ -94,7 +96,7 @@ def _describe(
 def save(model: Model, path: Path, include_optimizer: bool = True) -> None:
     """Write a model; see ``Model.save``."""
     include_optimizer = check_flag("include_optimizer", include_optimizer)
-    safetensors.write(path, *_describe(model, include_optimizer))
+    safetensors.write(path, *describe(model, include_optimizer))
 
 
 def save_weights(model: Model, path: Path) -> None:
@@ -117,13 +119,14 @@ def to_bytes(model: Model) -> bytes:
         if model._objective is not None:
             metadata["training"] = json.dumps(model._objective.serialize())
         return b"".join(safetensors.encode({}, metadata))
-    return b"".join(safetensors.encode(*_describe(model, True)))
+    return b"".join(safetensors.encode(*describe(model)))
 
 
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def _check_format(metadata: Mapping[str, str]) -> None:
+def check_format(metadata: Mapping[str, str]) -> None:
+    """Raise ValueError unless a file is of a model, and of a version that can be read."""
     if metadata.get("format") != _FORMAT:
         raise ValueError("it is a safetensors file, but not of a fusednn model")
     version = metadata.get("format_version", "")
@@ -131,6 +134,8 @@ def _check_format(metadata: Mapping[str, str]) -> None:
         raise ValueError(
             f"its format_version is {version!r}, this release of fusednn reads up to {_VERSION}"
         )
+    if int(version) > 1 and "checksum" not in metadata:
+        raise ValueError("it has no checksum: it is damaged, or another program changed it")
 
 
 def _check_tensors(wanted: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> None:
@@ -149,7 +154,12 @@ def _check_tensors(wanted: Mapping[str, np.ndarray], found: Mapping[str, np.ndar
             raise ValueError(f"it has an array {name!r} that the model has not")
 
 
-def _json(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+def weights_of(own: Mapping[str, np.ndarray], tensors: Tensors) -> Tensors:
+    """Return those arrays of a file that are weights, or have the name of one of the model's."""
+    return {n: t for n, t in tensors.items() if n in own or not n.startswith(_PREFIXES)}
+
+
+def json_of(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
         value = json.loads(metadata[key])
     except (KeyError, json.JSONDecodeError, RecursionError):
@@ -159,17 +169,15 @@ def _json(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     return value
 
 
-def _rebuild(
-    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], compile: bool, device: str
-) -> Model:
+def _rebuild(tensors: Tensors, metadata: Mapping[str, str], compile: bool, device: str) -> Model:
     from fusednn.device import check_device
     from fusednn.models import Model, Sequential
     from fusednn.network import check_precision
 
-    _check_format(metadata)
+    check_format(metadata)
     if "model" not in metadata:
         raise ValueError("it holds weights alone; make the model and use load_weights()")
-    about = _json(metadata, "model")
+    about = json_of(metadata, "model")
     kinds: dict[str, type[Model]] = {"Sequential": Sequential, "Model": Model}
     kind = about.get("class_name")
     if not isinstance(kind, str) or kind not in kinds:
@@ -181,27 +189,32 @@ def _rebuild(
         seed = about["seed"]
         model._seed = None if seed is None else check_seed(seed)
         engine = model._make_engine(precision, device, model.seed) if model.built else None
-    except _NONSENSE as error:
+    except NONSENSE as error:
         raise ValueError(f"its architecture cannot be built: {error}") from None
     model._take_engine(engine, precision, device, model._seed)
     if model.built:
         model._seen = True
-        weights = {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
-        own = model._named_parameters()
-        _check_tensors(own, weights)
-        for name, value in weights.items():
-            own[name][...] = value
+        put_weights(model, tensors)
     if compile and "training" in metadata:
         try:
-            _resume(model, tensors, _json(metadata, "training"), precision, device)
-        except _NONSENSE as error:
+            _recompile(model, tensors, json_of(metadata, "training"), precision, device)
+        except NONSENSE as error:
             raise ValueError(f"its state of training cannot be restored: {error}") from None
     return model
 
 
-def _resume(
+def put_weights(model: Model, tensors: Tensors) -> None:
+    """Take the weights of a file; ValueError, with nothing changed, where they do not fit."""
+    own = model._named_parameters()
+    weights = weights_of(own, tensors)
+    _check_tensors(own, weights)
+    for name, value in weights.items():
+        own[name][...] = value
+
+
+def _recompile(
     model: Model,
-    tensors: Mapping[str, np.ndarray],
+    tensors: Tensors,
     training: Mapping[str, Any],
     precision: str,
     device: str,
@@ -217,13 +230,16 @@ def _resume(
         convention=training["convention"],
     )
     if model.built:
-        _restore(model, tensors, training)
+        restore(model, tensors, training)
 
 
-def _restore(model: Model, tensors: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> None:
+def restore(model: Model, tensors: Tensors, training: Mapping[str, Any]) -> None:
     """Put optimizer, counters and averages of a compiled model where they were."""
     own = _states(model)
-    states = {n: t for n, t in tensors.items() if n.startswith(_PREFIX)}
+    weights = model._named_parameters()
+    states = {n: t for n, t in tensors.items() if n.startswith("optimizer/") and n not in weights}
+    if "collected" not in training:  # as in files of version 1, which begin a new collection
+        own = {n: t for n, t in own.items() if not n.startswith("optimizer/collected/")}
     _check_tensors(own, states)
     epochs = check_integer("epochs", training["epochs"], 0)
     for name, value in states.items():
@@ -232,6 +248,8 @@ def _restore(model: Model, tensors: Mapping[str, np.ndarray], training: Mapping[
     engine.optimizer_steps = training["optimizer_steps"]
     engine.optimizer_memory = training["optimizer_memory"]
     engine.training_steps = training["training_steps"]
+    if training.get("collected"):
+        engine.collected = training["collected"]
     model._epochs = epochs
 
 
@@ -309,8 +327,10 @@ def _read_weights(model: Model, path: Path, by_name: bool) -> dict[str, np.ndarr
 
     if keras_files.is_keras(path):
         return keras_files.weights_for(model, path, by_name)
-    tensors, _ = safetensors.read(path)
-    return {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
+    tensors, metadata = safetensors.read(path)
+    if metadata.get("format") == _FORMAT:  # others' files have their own
+        check_format(metadata)
+    return weights_of(model._named_parameters(), tensors)
 
 
 def _common_layers(
@@ -340,51 +360,3 @@ def _common_layers(
             f"({', '.join(sorted(ours))})"
         )
     return common
-
-
-# ---- trainings that go on ----------------------------------------------------------------------
-
-
-def back_up(model: Model, path: Path, epoch: int, *, between_epochs: bool = False) -> None:
-    """Write all that `go_on_from` needs: a model file that also says where training stands.
-
-    Between two steps of an epoch `epoch` is its number, between epochs that of the next.
-    """
-    tensors, metadata = _describe(model, True)
-    position = Position(epoch)
-    if not between_epochs and model._position is not None:
-        position = replace(model._position, epoch=epoch)
-    safetensors.write(path, tensors, {**metadata, "position": json.dumps(asdict(position))})
-
-
-def go_on_from(model: Model, path: Path) -> None:
-    """Put a compiled model, and the `fit` that begins, where `back_up` was called.
-
-    Raises ValueError, with nothing changed, where the file is of another model or optimizer.
-    """
-    engine = model._use_engine()
-    tensors, metadata = safetensors.read(path)
-    try:
-        _check_format(metadata)
-        training = _json(metadata, "training")
-        position = Position.read(_json(metadata, "position"))
-        assert model._objective is not None  # fit saw to it
-        present = model._objective.serialize()
-        if training["optimizer"]["class_name"] != present["optimizer"]["class_name"]:
-            raise ValueError("it was trained with another optimizer")
-        weights = {n: t for n, t in tensors.items() if not n.startswith(_PREFIX)}
-        own = model._named_parameters()
-        _check_tensors(own, weights)
-        _restore(model, tensors, training)
-        rate = training["optimizer"]["config"]["learning_rate"]
-    except _NONSENSE as error:
-        raise ValueError(
-            f"{os.fspath(path)}: {error}; remove it if the training is to begin anew"
-        ) from None
-    for name, value in weights.items():
-        own[name][...] = value
-    if rate is not None:
-        engine.set_hyper("lr", rate)
-    if position.rows:  # its shuffle is drawn once more
-        model._epochs -= 1
-    model._position = position

@@ -16,6 +16,7 @@ from fusednn.progress import Progress
 from fusednn.streaming import Batches, Rows
 
 Stream = Batches | Rows
+Report = dict[str, Any]  # of the engine, on what was seen of an epoch so far
 
 
 class Streamed(Compiled):
@@ -46,7 +47,7 @@ class Streamed(Compiled):
         elif y is None:
             raise TypeError(f"y is missing; without it {argument} must be an iterable of batches")
         elif steps is not None or streaming.is_too_large(x, self.dtype):
-            order = streaming.shuffles(self) if shuffle else None
+            order = streaming.Shuffles(self) if shuffle else None
             stream = Rows(arrays, prepare, batch_size or 32, steps, order)
         else:
             return None
@@ -68,12 +69,12 @@ class Streamed(Compiled):
         return self._stream("validation_data", arrays, batch_size=batch_size, steps=steps)
 
     def _train_on(
-        self, stream: Stream, progress: Progress | None, hooks: CallbackList
+        self, stream: Stream, progress: Progress | None, hooks: CallbackList, mixup: float
     ) -> dict[str, float]:
         """Train for one epoch."""
         objective = self._require_objective("fit")
 
-        def train(data: Data, batch_size: int) -> dict[str, Any]:
+        def train(data: Data, batch_size: int, begun: Report | None) -> Report:
             self._runs = True
             try:
                 return self._engine.train(
@@ -82,6 +83,8 @@ class Streamed(Compiled):
                     data.weight,
                     min(batch_size, data.rows),
                     schedules=objective.optimizer.schedules_of(-(-data.rows // batch_size)),
+                    begun=begun,
+                    mixup=mixup,
                 )
             finally:
                 self._rest()
@@ -92,9 +95,9 @@ class Streamed(Compiled):
     def _score_on(self, stream: Stream, hooks: CallbackList) -> dict[str, float]:
         """Evaluate on one epoch."""
 
-        def evaluate(data: Data, batch_size: int) -> dict[str, Any]:
+        def evaluate(data: Data, batch_size: int, begun: Report | None) -> Report:
             size = min(batch_size, data.rows)
-            return self._engine.evaluate(data.inputs, data.targets, data.weight, size)
+            return self._engine.evaluate(data.inputs, data.targets, data.weight, size, begun=begun)
 
         hooks.call("on_test_begin")
         logs = self._go_through(stream, "test", evaluate, hooks, None)
@@ -106,23 +109,28 @@ class Streamed(Compiled):
     ) -> dict[str, float]:
         """Run piece by piece; return the logs of the whole."""
         objective = self._require_objective("fit")
-        whole: dict[str, Any] | None = None
-        weight = 0.0
+        begun = Position(0)
+        if phase == "train":
+            begun, self._position = self._position or begun, None
+        whole, weight = begun.report, begun.weight
 
-        def logs_of(report: dict[str, Any]) -> dict[str, float]:
+        def logs_of(report: Report) -> dict[str, float]:
             return objective.logs(report, weight / max(report["rows"], 1))
 
         stepwise = bool(hooks.steppers(phase))
         steps = sys.maxsize if stream.steps is None else stream.steps
-        watch = hooks.watcher(phase, steps, logs_of)
-        for data, batch_size in stream.epoch(stepwise):
-            report = run(data, batch_size)
-            whole = report if whole is None else Position.of(whole).plus(report)
+        watch = hooks.watcher(phase, steps, logs_of, begun.steps)
+        for data, batch_size in stream.epoch(stepwise, begun.steps):
+            whole = run(data, batch_size, whole)
             weight += data.mean_weight * data.rows
+            if phase == "train":
+                self._position = Position(0, whole, weight)
             if watch is not None and not watch(whole):
                 break
             if bar is not None and bar.due():
                 bar.update(whole["rows"], logs_of(whole))
+        if phase == "train":
+            self._position = None
         if whole is None:
             raise ValueError("an epoch without a batch; give steps_per_epoch fewer than there are")
         return logs_of(whole)

@@ -18,23 +18,34 @@ from fusednn.arrays import Data
 Prepare = Callable[[Any, Any, Any], Data]  # of x, y and sample_weight as the caller gives them
 
 _BLOCK = 1 << 22  # elements of all inputs that are converted at a time
+_LOOKED_AT = 1000  # samples by which data are known again that are too large to be read as a whole
 
 
 def is_stream(x: object) -> bool:
     """Return whether x gives batches, as generators and data loaders do, and is no array."""
-    if isinstance(x, (np.ndarray, list, tuple, str, Mapping)) or hasattr(x, "__array__"):
+    if isinstance(x, (np.ndarray, list, tuple, str, Mapping)):
+        return False
+    if hasattr(x, "__array__") or hasattr(x, "toarray"):  # the latter are sparse matrices
         return False
     return hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
 
 
+def is_empty(x: object) -> bool:
+    """Return whether x is an array, or a list, of nothing."""
+    return isinstance(x, (np.ndarray, list, tuple)) and len(x) == 0
+
+
 def is_too_large(x: object, dtype: np.dtype) -> bool:
-    """Return whether x is in a file and would become an array of its own by conversion."""
+    """Return whether x is in a file and would become an array of its own by conversion.
+
+    Bytes (uint8) are taken as they are.
+    """
     values = list(x.values()) if isinstance(x, Mapping) else x
     if isinstance(values, (list, tuple)):
         return any(is_too_large(value, dtype) for value in values)
     if not isinstance(values, np.memmap):
         return False
-    return values.dtype != dtype or not values.flags.c_contiguous
+    return values.dtype not in (dtype, np.uint8) or not values.flags.c_contiguous
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -70,12 +81,16 @@ class Batches:
         self._given = steps
         self._iterator: Iterator[Any] | None = None
         self._first: list[Any] = []
+        self._place: Any = None  # of the source, before it gave the first one
+        self._asked = 0  # calls of _next, also those that met the end of a pass
+        self._seen: int | None = None  # checksum of all batches so far, if somebody wants it
         length = len(source) if hasattr(source, "__len__") else None
         self.steps = length if steps is None else steps
 
     def peek(self) -> Any:
         """Return x of the first batch, which stays the first."""
         if not self._first:
+            self._place = self._place_of_source()
             self._first = [self._next()]
         return self._unpack(self._first[0])[0]
 
@@ -116,16 +131,75 @@ class Batches:
         x, y, *weight = batch
         return x, y, weight[0] if weight else None
 
-    def epoch(self, stepwise: bool) -> Iterator[tuple[Data, int]]:
-        """Yield the data of each call of the engine, and its batch size."""
-        step = 0
+    def _prepared(self) -> Data | None:
+        """Return the next batch as the engine takes it."""
+        self._asked += 1
+        batch = self._next()
+        if batch is None:
+            return None
+        data = self._prepare(*self._unpack(batch))
+        if self._seen is not None:
+            self._seen = data.checksum(self._seen)
+        return data
+
+    def epoch(self, stepwise: bool, step: int = 0) -> Iterator[tuple[Data, int]]:
+        """Yield the data of each call of the engine from a step on, and its batch size."""
         while self._given is None or step < self._given:
-            batch = self._next()
-            if batch is None:
+            data = self._prepared()
+            if data is None:
                 break
-            data = self._prepare(*self._unpack(batch))
             yield data, data.rows
             step += 1
+
+    # ---- for trainings that go on ----------------------------------------------------------------
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these data from others, as far as it is known before they come."""
+        self._seen = 0
+        return {"steps": self.steps}
+
+    def get_state(self) -> dict[str, Any]:
+        """Return where this is, as plain values and what the source itself returns."""
+        state: dict[str, Any] = {"asked": self._asked, "seen": self._seen}
+        if self._keeps_place():
+            state["source"] = self._place if self._first else self._place_of_source()
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go where another was that had the same source.
+
+        A source that has ``state_dict`` and ``load_state_dict`` does it by itself. From any other
+        all batches are drawn once more, and have to be the same.
+        """
+        if self._keeps_place():
+            self._source.load_state_dict(state["source"])
+            self._iterator, self._first = self._begin(), []
+            self._asked, self._seen = state["asked"], state["seen"]
+            return
+        try:
+            while self._asked < state["asked"]:
+                self._prepared()
+        except ValueError as error:
+            raise ValueError(f"{self._argument} does not give what it gave: {error}") from None
+        if self._seen != state["seen"]:
+            raise ValueError(
+                f"the first {self._asked} batches of {self._argument} are not those that were "
+                "trained on; it must give the same ones in every run, or have state_dict() and "
+                "load_state_dict()"
+            )
+
+    def _place_of_source(self) -> Any:
+        return self._source.state_dict() if self._keeps_place() else None
+
+    def _keeps_place(self) -> bool:
+        return hasattr(self._source, "state_dict") and hasattr(self._source, "load_state_dict")
+
+
+class InputBatches(Batches):
+    """Batches of x alone; of (x, y) and (x, y, sample_weight) the rest is left out."""
+
+    def _unpack(self, batch: Any) -> tuple[Any, Any, Any]:
+        return (batch[0] if isinstance(batch, tuple) else batch), None, None
 
 
 class Rows:
@@ -138,13 +212,13 @@ class Rows:
     batch_size : int
     steps : int, optional
         Of an epoch; the next one goes on from there. Without it an epoch is one pass.
-    order : callable, optional
+    order : Shuffles, optional
         Gives the order of a pass over so many samples; None as they lie.
     """
 
     def __init__(
         self, arrays: tuple[Any, Any, Any], prepare: Prepare, batch_size: int,
-        steps: int | None = None, order: Callable[[int], np.ndarray | None] | None = None,
+        steps: int | None = None, order: Shuffles | None = None,
     ) -> None:  # fmt: skip
         self._arrays = arrays
         self._prepare = prepare
@@ -187,14 +261,14 @@ class Rows:
             Rows(last, self._prepare, self._batch),
         )
 
-    def epoch(self, stepwise: bool) -> Iterator[tuple[Data, int]]:
-        """Yield the data of each call of the engine, and its batch size."""
+    def epoch(self, stepwise: bool, step: int = 0) -> Iterator[tuple[Data, int]]:
+        """Yield the data of each call of the engine from a step on, and its batch size."""
         block = 1 if stepwise else max(_BLOCK // (self._per_row * self._batch), 1)
-        left = self.steps
+        left = self.steps - step
         while left:
             if self._at >= self._all:
                 self._at = 0
-                self._places = None if self._order is None else self._order(self._all)
+                self._places = None if self._order is None else self._order.next(self._all)
             steps = min(left, block, math.ceil((self._all - self._at) / self._batch))
             end = min(self._at + steps * self._batch, self._all)
             places: Any = slice(self._at, end)
@@ -204,13 +278,39 @@ class Rows:
             left -= steps
             yield self._prepare(*self._taken(places)), self._batch
 
+    # ---- for trainings that go on ----------------------------------------------------------------
 
-def shuffles(model: Any) -> Callable[[int], np.ndarray]:
-    """Return what gives the order of a model's next pass over its data, as `fit` takes it."""
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these data from others; only some of them are looked at."""
+        spread = np.unique(np.linspace(0, self._all - 1, _LOOKED_AT).astype(np.intp))
+        looked_at = self._prepare(*self._taken(spread))
+        return {"samples": self._all, "steps": self.steps, **looked_at.identity()}
 
-    def order(rows: int) -> np.ndarray:
-        found = _core.shuffled(rows, model.seed, model._epochs)
-        model._epochs += 1
-        return found
+    def get_state(self) -> dict[str, Any]:
+        """Return where this is, as plain values."""
+        return {"at": self._at, "pass": None if self._order is None else self._order.latest}
 
-    return order
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go where another was that had the same arrays."""
+        self._at = state["at"]
+        if self._order is not None and self._at < self._all:
+            self._places = self._order.again(self._all, state["pass"])
+
+
+class Shuffles:
+    """The orders in which a model passes over its data, as `fit` takes them."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.latest = 0  # pass
+
+    def next(self, rows: int) -> np.ndarray:
+        """Return the order of the next pass."""
+        order = self.again(rows, self._model._epochs)
+        self._model._epochs += 1
+        return order
+
+    def again(self, rows: int, number: int) -> np.ndarray:
+        """Return the order of a pass that was begun before."""
+        self.latest = number
+        return _core.shuffled(rows, self._model.seed, number)

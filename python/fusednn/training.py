@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from fusednn import _core
 from fusednn.arrays import Data
 from fusednn.callbacks import Callback, CallbackList, History
+from fusednn.checkpoints import Checkpoints
+from fusednn.checkpoints.keeper import keeper_for
 from fusednn.errors import check_flag, check_integer, check_number, helpful_keywords
 from fusednn.losses import Loss
 from fusednn.position import Position
@@ -28,7 +31,6 @@ class Trainable(Searching):
 
     def __init__(self, name: str | None, seed: int | None) -> None:
         super().__init__(name, seed)
-        self._position: Position | None = None  # where the present or next `fit` stands
         self.history: History | None = None
         self.stop_training = False
 
@@ -53,6 +55,8 @@ class Trainable(Searching):
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_freq: int | Iterable[int] = 1,
+        resume: str | os.PathLike[str] | Checkpoints | None = None,
+        mixup: float = 0.0,
     ) -> History:
         """Train the model.
 
@@ -99,6 +103,15 @@ class Trainable(Searching):
             Likewise for `validation_data`, which may be an iterable of batches as well.
         validation_freq : int or list of int
             Evaluate after every so many epochs, or after those with these numbers, from 1.
+        resume : path or fusednn.Checkpoints, optional
+            A folder for checkpoints. Where it has one of this training, that is continued with the
+            same bits, whatever had ended it; one of another training is refused. Compile the same
+            model, call `fit` with the same arguments; only `epochs` may differ.
+        mixup : float
+            Not 0: each step trains on mixtures ``s * a + (1 - s) * b`` of samples and of their
+            targets, each sample with another one of the batch, where s has the symmetric beta
+            distribution of this parameter, drawn anew for each (Zhang et al., 2018; 0.2 is usual).
+            Needs targets that are values, such as one-hot rows. A mixture has the weight of a.
 
         Returns
         -------
@@ -110,6 +123,8 @@ class Trainable(Searching):
         ------
         ValueError, TypeError
             Data that do not fit, with nothing changed.
+        OSError
+            A checkpoint that cannot be written.
         KeyboardInterrupt
             Ctrl-C ends the training between two steps. The model keeps what it has learned, and
             ``model.history`` the epochs that were finished.
@@ -133,6 +148,8 @@ class Trainable(Searching):
         ):
             if steps is not None:
                 check_integer(name, steps, 1)
+        if isinstance(validation_freq, Iterable):
+            validation_freq = list(validation_freq)
         validates = _frequency(validation_freq)
         if validation_batch_size is not None:
             check_integer("validation_batch_size", validation_batch_size, 1)
@@ -140,8 +157,10 @@ class Trainable(Searching):
         first = check_integer("initial_epoch", initial_epoch, 0)
         split = check_number("validation_split", validation_split, 0, 1, open_high=True)
         shuffle = check_flag("shuffle", shuffle)
+        mixup = self._check_mixup(mixup)
         check_verbose(verbose)
         hooks = CallbackList(callbacks)
+        keeper = keeper_for(resume, hooks)
         stream = self._stream(
             "x", (x, y, sample_weight), batch_size=batch_size, steps=steps_per_epoch,
             shuffle=shuffle, class_weight=class_weight,
@@ -166,6 +185,13 @@ class Trainable(Searching):
                     raise ValueError("validation_split needs arrays, but x gives batches")
                 stream, held_out = stream.split(split)
             self._use_engine()
+            if keeper is not None:
+                sources = {"x and y": stream or data, "validation_data": held_out or validation}
+                arguments = {
+                    "batch_size": batch_size, "shuffle": shuffle, "initial_epoch": first,
+                    "validation_freq": validation_freq, "mixup": mixup,
+                }  # fmt: skip
+                keeper.find(self, sources, arguments)  # type: ignore[arg-type]
         except BaseException:
             forget()
             raise
@@ -173,24 +199,25 @@ class Trainable(Searching):
         self._restart_average()
         history = History()
         hooks.callbacks.append(history)
+        if keeper is not None:
+            hooks.callbacks.append(keeper)
         self.history = history
         self.stop_training = False
         rows = stream.rows if data is None else data.rows  # type: ignore[union-attr]
         progress = hooks.bar(verbose, epochs, rows)
         steps = math.ceil(rows / batch_size) if stream is None else stream.steps
         self._position = None
-        hooks.begin(self, {"epochs": epochs, "steps": steps, "verbose": verbose})  # type: ignore[arg-type]
-        first = self._first_epoch(first)
         logs: dict[str, float] = {}
         try:
-            for epoch in range(first, epochs):
+            hooks.begin(self, {"epochs": epochs, "steps": steps, "verbose": verbose})  # type: ignore[arg-type]
+            for epoch in range(self._first_epoch(first, epochs), epochs):
                 hooks.epoch_begin(epoch)
                 progress.begin(epoch)
                 if stream is None:
                     assert data is not None
-                    logs = self._run_epoch(data, batch_size, shuffle, progress, hooks)
+                    logs = self._run_epoch(data, batch_size, shuffle, progress, hooks, mixup)
                 else:
-                    logs = self._train_on(stream, progress, hooks)
+                    logs = self._train_on(stream, progress, hooks, mixup)
                 if held_out is not None and validates(epoch + 1):
                     scores = self._score_on(held_out, hooks)
                     logs.update({f"val_{name}": value for name, value in scores.items()})
@@ -204,14 +231,18 @@ class Trainable(Searching):
                 progress.end(logs)
                 if self.stop_training:
                     break
+            hooks.end(logs)
         finally:
             progress.close()
-        hooks.end(logs)
+            if keeper is not None:
+                keeper.close()
         return history
 
-    def _first_epoch(self, wanted: int) -> int:
-        """Return where to begin: where it was left, if a callback found that."""
-        return wanted if self._position is None else self._position.epoch
+    def _first_epoch(self, first: int, epochs: int) -> int:
+        """Return the epoch to begin with: that of a training that goes on, if it was not ended."""
+        if self._position is None:
+            return first
+        return epochs if self.stop_training else self._position.epoch
 
     def _run_epoch(
         self,
@@ -220,23 +251,27 @@ class Trainable(Searching):
         shuffle: bool,
         progress: Progress | None,
         hooks: CallbackList | None = None,
+        mixup: float = 0.0,
     ) -> dict[str, float]:
         """Train on all samples once, in one call of the engine, or on what is left of them."""
         objective = self._require_objective("fit")
+        begun, self._position = self._position or Position(0), None
+        if begun.rows:
+            self._epochs -= 1  # it has begun already
         order = _core.shuffled(data.rows, self.seed, self._epochs) if shuffle else None
         self._epochs += 1
-        begun, self._position = self._position or Position(0), None
+        if begun.report is not None and begun.rows == data.rows:
+            return objective.logs(begun.report, data.mean_weight)
         rest, rest_order = begun.rest(data, order)
         watch = None
         if hooks is not None and hooks.steppers("train"):
-            logs_of = self._step_logs(data, order, begun)
+            logs_of = self._step_logs(data, order, "train")
             watch = hooks.watcher("train", math.ceil(data.rows / batch_size), logs_of, begun.steps)
         bar = progress if progress is not None and progress.redraws else None
 
         def look(report: dict[str, Any]) -> bool:
             if bar is not None and (watch is None or bar.due()):
-                whole = begun.plus(report)
-                bar.update(whole["rows"], objective.logs(whole, data.mean_weight))
+                bar.update(report["rows"], objective.logs(report, data.mean_weight))
             return watch is None or watch(report)
 
         self._runs = True
@@ -250,26 +285,24 @@ class Trainable(Searching):
                 watcher=look if watch is not None or bar is not None else None,
                 interval=Progress.interval if watch is None else 0.0,
                 schedules=objective.optimizer.schedules_of(math.ceil(rest.rows / batch_size)),
+                begun=begun.report,
+                mixup=mixup,
             )
         finally:
             self._rest()
         self._position = None
-        return objective.logs(begun.plus(report), data.mean_weight)
+        return objective.logs(report, data.mean_weight)
 
     def _step_logs(
-        self, data: Data, order: np.ndarray | None, begun: Position | None
+        self, data: Data, order: np.ndarray | None, phase: str
     ) -> Callable[[dict[str, Any]], dict[str, float]]:
-        """Return what makes logs of a report after a step.
-
-        Given where the epoch was begun, it remembers where training stands.
-        """
+        """Return what makes logs of a report after a step; it remembers where training stands."""
         objective = self._require_objective("fit")
         weights = data.mean_weights(order)
 
         def logs_of(report: dict[str, Any]) -> dict[str, float]:
-            if begun is not None:
-                report = begun.plus(report)
-                self._position = Position.of(report)
+            if phase == "train":
+                self._position = Position(0, report)
             return objective.logs(report, 1.0 if weights is None else weights[report["rows"] - 1])
 
         return logs_of
@@ -280,7 +313,7 @@ class Trainable(Searching):
         size = min(batch_size or FORWARD_BATCH, data.rows)
         if hooks.steppers("test"):
             size = min(batch_size or 32, data.rows)
-            logs_of = self._step_logs(data, None, None)
+            logs_of = self._step_logs(data, None, "test")
             watcher = hooks.watcher("test", math.ceil(data.rows / size), logs_of)
         report = self._engine.evaluate(
             data.inputs, data.targets, data.weight, size, watcher=watcher, interval=0.0

@@ -381,3 +381,40 @@ def test_evaluate_prints_when_asked(model, data, capsys):
 def test_history_says_what_it_has(model, data):
     assert repr(model.fit(*data, epochs=2, verbose=0)) == "<History of 2 epochs: loss, mae>"
     assert repr(callbacks.History()) == "<History of 0 epochs: nothing>"
+
+
+# ---- the model in the middle of an epoch ---------------------------------------------------------
+
+
+def test_prediction_and_evaluation_between_steps(data):
+    x, y = data
+    probe = x[:5] * 0.5
+
+    class Look(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            kernel, bias = self.model.get_weights()
+            np.testing.assert_allclose(
+                self.model.predict(probe), probe @ kernel + bias, rtol=0, atol=1e-6
+            )
+            loss, mae = self.model.evaluate(probe, y[:5])
+            error = (probe @ kernel + bias)[:, 0] - y[:5]
+            assert loss == pytest.approx((error**2).mean(), rel=1e-5)
+            assert mae == pytest.approx(abs(error).mean(), rel=1e-5)
+            self.seen.append(logs["loss"])
+            with pytest.raises(RuntimeError, match="already running"):
+                self.model.train_on_batch(x, y)
+
+    weights, histories = [], []
+    for extra in ([], [Look()]):
+        model = fusednn.Sequential([layers.Dense(1)], input_shape=(2,), seed=0)
+        model.compile(optimizers.SGD(0.01), "mse", metrics=["mae"], seed=3)
+        history = model.fit(x, y, batch_size=6, epochs=3, verbose=0, callbacks=extra)
+        weights.append(model.get_weights())
+        histories.append(history.history["loss"])
+    assert len(extra[0].seen) == 12
+    assert histories[0] == histories[1]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Callbacks beside Keras' own: the same hooks in the same order with the same logs and files."""
 
-import os
-
 import numpy as np
 import pytest
+from tests.rivals import import_keras
 
 import fusednn
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras", exc_type=ImportError)
+keras = import_keras()
 
 ROWS, COLUMNS = 22, 3
 

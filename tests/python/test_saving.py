@@ -4,12 +4,15 @@
 import json
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fusednn
 from fusednn import layers, optimizers, safetensors
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def make(seed=0, units=6, **compile_):
@@ -162,6 +165,7 @@ def test_arrays_of_every_dtype(tmp_path, dtype):
     }
     safetensors.write(tmp_path / "a", arrays, {"key": "Wert ü"})
     read, metadata = safetensors.read(tmp_path / "a")
+    assert metadata.pop("checksum").startswith("sha256:")
     assert metadata == {"key": "Wert ü"}
     for name, value in arrays.items():
         assert read[name].dtype == value.dtype
@@ -226,26 +230,50 @@ def test_weights_of_another_architecture_change_nothing(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_every_truncation_is_refused(tmp_path):
-    model = fusednn.Sequential([layers.Dense(2)], input_shape=(2,))
+def small(tmp_path):
+    """Bytes of a small checkpoint."""
+    model = fusednn.Sequential([layers.Dense(1)], input_shape=(1,), seed=0)
     model.compile("sgd", "mse")
-    model.save(tmp_path / "m")
-    data = (tmp_path / "m").read_bytes()
+    model.fit([1.0], [1.0], verbose=0, resume=fusednn.Checkpoints(tmp_path / "run", keep=1))
+    return next((tmp_path / "run").glob("checkpoint-*")).read_bytes()
+
+
+def assert_refused(path, model):
+    before = model.get_weights()
+    for read in (fusednn.load, model.load_weights):
+        with pytest.raises(ValueError, match=f"^{path}: "):
+            read(path)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_every_truncation_is_refused(tmp_path):
+    data = small(tmp_path)
+    model = fusednn.Sequential([layers.Dense(1)], input_shape=(1,))
     cut = tmp_path / "cut"
     for length in range(len(data)):
         cut.write_bytes(data[:length])
-        with pytest.raises(ValueError, match="cut: "):
-            fusednn.load(cut)
-    cut.write_bytes(data + b"\0")
-    with pytest.raises(ValueError, match="bytes of arrays"):
-        fusednn.load(cut)
+        assert_refused(cut, model)
+    for more in (b"\0", b" ", data):
+        cut.write_bytes(data + more)
+        assert_refused(cut, model)
 
 
-def test_no_changed_byte_does_harm(tmp_path, rng):
-    """A flipped byte in the header is refused or harmless; nothing but ValueError comes out."""
-    model = make()
-    model.save(tmp_path / "m")
-    data = bytearray((tmp_path / "m").read_bytes())
+def test_every_changed_byte_is_noticed(tmp_path, rng):
+    """Of the length, the header, its padding, the checksum itself and the arrays."""
+    data = small(tmp_path)
+    model = fusednn.Sequential([layers.Dense(1)], input_shape=(1,))
+    broken = tmp_path / "broken"
+    for place in range(len(data)):
+        for flipped in (1 << int(rng.integers(0, 8)), 0xFF):
+            other = bytes([data[place] ^ flipped])
+            broken.write_bytes(data[:place] + other + data[place + 1 :])
+            assert_refused(broken, model)
+
+
+def test_no_changed_byte_of_an_old_file_does_harm(tmp_path, rng):
+    """Files of version 1 have no checksum: nothing but ValueError comes out."""
+    data = (FIXTURES / "model-v1.safetensors").read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     messages = []
     for place in [*range(8), *rng.integers(8, end, 400)]:
@@ -257,7 +285,84 @@ def test_no_changed_byte_does_harm(tmp_path, rng):
         except ValueError as error:
             messages.append(str(error))
     assert all(message.startswith(f"{tmp_path / 'b'}: ") for message in messages)
-    assert len(messages) > 300
+    assert len(messages) > 200
+
+
+def test_a_header_that_another_program_changed(tmp_path):
+    """Its checksum is stale; without one it is a file of nobody's."""
+    make().save(tmp_path / "m")
+    arrays, metadata = safetensors.read(tmp_path / "m")
+    official = pytest.importorskip("safetensors.numpy")
+    official.save_file(arrays, tmp_path / "m", metadata)
+    with pytest.raises(ValueError, match="m: its checksum is not that of its bytes"):
+        fusednn.load(tmp_path / "m")
+    del metadata["checksum"]
+    official.save_file(arrays, tmp_path / "m", metadata)
+    with pytest.raises(ValueError, match="m: it has no checksum"):
+        fusednn.load(tmp_path / "m")
+    with pytest.raises(ValueError, match="m: it has no checksum"):
+        make().load_weights(tmp_path / "m")
+
+
+# ---- files of others, and of older versions ------------------------------------------------------
+
+EXPECTED = {
+    version: json.loads((FIXTURES / f"expected-v{version}.json").read_text()) for version in (1, 2)
+}
+
+
+@pytest.mark.parametrize("version", EXPECTED)
+def test_files_of_every_version_load(version):
+    expected = EXPECTED[version]
+    x = np.array(expected["x"])
+    model = fusednn.load(FIXTURES / f"model-v{version}.safetensors")
+    np.testing.assert_allclose(model.predict(x), expected["model"], rtol=1e-5, atol=1e-6)
+    assert model.optimizer.iterations == 10
+    model.fit(x, [0, 1, 2, 0, 1], verbose=0)
+    graph = fusednn.load(FIXTURES / f"graph-v{version}.safetensors")
+    outputs = graph.predict({"a": x[:, :2], "b": x[:, 1:]})
+    for got, want in zip(outputs, expected["graph"], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+    other = make(units=5)
+    other.load_weights(FIXTURES / f"weights-v{version}.safetensors")
+    np.testing.assert_array_equal(other.get_weights()[0], other.weights[0])
+
+
+def test_a_layer_named_as_the_optimizer(tmp_path):
+    model = fusednn.Sequential([layers.Dense(2, name="optimizer")], input_shape=(2,), seed=0)
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 2)), np.ones((2, 2)), verbose=0)
+    model.save(tmp_path / "m")
+    assert_same(fusednn.load(tmp_path / "m"), model)
+
+
+def test_files_of_the_safetensors_package(tmp_path, rng):
+    official = pytest.importorskip("safetensors.numpy")
+    model = make()
+    arrays = {
+        n: rng.normal(size=v.shape).astype("f4") for n, v in model._named_parameters().items()
+    }
+    official.save_file(arrays, tmp_path / "theirs")
+    model.load_weights(tmp_path / "theirs")
+    for name, value in model._named_parameters().items():
+        np.testing.assert_array_equal(value, arrays[name])
+    model.save_weights(tmp_path / "ours")
+    for name, value in official.load_file(tmp_path / "ours").items():
+        np.testing.assert_array_equal(value, arrays[name])
+
+
+def test_bfloat16_of_others(tmp_path):
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    model = fusednn.Sequential([layers.Dense(3, name="a")], input_shape=(2,))
+    kernel = torch.linspace(-3, 3, 6, dtype=torch.bfloat16).reshape(2, 3)
+    save_file({"a/kernel": kernel, "a/bias": torch.zeros(3)}, tmp_path / "t")
+    model.load_weights(tmp_path / "t")
+    np.testing.assert_array_equal(model.get_weights()[0], kernel.float().numpy())
+    eighth = torch.zeros(3).to(torch.float8_e4m3fn)
+    save_file({"a/kernel": kernel, "a/bias": eighth}, tmp_path / "t")
+    with pytest.raises(ValueError, match="'a/bias' has no known dtype, but 'F8_E4M3'"):
+        model.load_weights(tmp_path / "t")
 
 
 def rewritten(tmp_path, change):
@@ -277,7 +382,7 @@ def rewritten(tmp_path, change):
     ("change", "message"),
     [
         (lambda a, m, model, t: m.pop("format"), "not of a fusednn model"),
-        (lambda a, m, model, t: m.update(format_version="2"), "reads up to 1"),
+        (lambda a, m, model, t: m.update(format_version="3"), "reads up to 2"),
         (lambda a, m, model, t: m.update(format_version="one"), "format_version is 'one'"),
         (lambda a, m, model, t: model.update(class_name="os.system"), "os.system"),
         (

@@ -206,3 +206,62 @@ def test_a_file_larger_than_the_memory_it_may_take(tmp_path, kind):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) < 256
+
+
+# ---- prediction -------------------------------------------------------------------------------
+
+
+def ready(rng):
+    x, y = data(rng)
+    model = fresh()
+    model.fit(x, y, verbose=0)
+    return model, x, y
+
+
+@pytest.mark.parametrize("kind", ["x", "x, y", "generator", "sequence"])
+def test_prediction_from_batches(rng, kind):
+    model, x, y = ready(rng)
+    source = {
+        "x": [a for a, _ in batches(x, y)],
+        "x, y": Again(x, y),
+        "generator": batches(x, y),
+        "sequence": Indexable(x, y),
+    }[kind]
+    if kind == "x":
+        source = iter(source)
+    np.testing.assert_array_equal(model.predict(source), model.predict(x))
+
+
+def test_prediction_in_steps(rng):
+    model, x, y = ready(rng)
+    whole = model.predict(x)
+    np.testing.assert_array_equal(model.predict(batches(x, y), steps=3), whole[:48])
+    np.testing.assert_array_equal(model.predict(x, batch_size=10, steps=2), whole[:20])
+    np.testing.assert_array_equal(model.predict(x, steps=1000), whole)
+    with pytest.raises(ValueError, match="batch_size"):
+        model.predict(batches(x, y), batch_size=3)
+    with pytest.raises(ValueError, match="no batches"):
+        model.predict(iter([]))
+
+
+def test_callbacks_see_predicted_batches(rng):
+    model, x, y = ready(rng)
+    seen = []
+
+    class Look(fusednn.callbacks.Callback):
+        def on_predict_batch_end(self, batch, logs=None):
+            seen.append((batch, logs["outputs"].copy()))
+
+    whole = model.predict(batches(x, y), callbacks=[Look()])
+    assert [batch for batch, _ in seen] == list(range(13))
+    np.testing.assert_array_equal(np.concatenate([outputs for _, outputs in seen]), whole)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8, np.int16])
+def test_prediction_from_a_file(rng, tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr("fusednn.streaming._BLOCK", 300)
+    model, x, _ = ready(rng)
+    np.save(tmp_path / "x.npy", x.astype(dtype))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.testing.assert_array_equal(model.predict(mapped), model.predict(x))
+    np.testing.assert_array_equal(model.predict(mapped, batch_size=7), model.predict(x))

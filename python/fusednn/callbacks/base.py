@@ -23,8 +23,8 @@ class Callback:
     An epoch runs in one call of the compiled engine. Only for callbacks that override a batch hook
     (``on_train_batch_*``, ``on_test_batch_*``, ``on_predict_batch_*``) does it come back after
     every step; all others cost nothing per step. Within a batch hook weights and learning rate may
-    be read and changed; `fit`, `evaluate` and `predict` of the same model have to wait for the end
-    of the epoch.
+    be read and changed, and `predict` and `evaluate` of the same model may be called; to train it
+    has to wait for the end of the epoch.
 
     Attributes
     ----------
@@ -63,6 +63,17 @@ class Callback:
             if getattr(getattr(self, hook), "__func__", None) is not getattr(Callback, hook):
                 return True
         return False
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what it remembers from step to step, to be written to a checkpoint.
+
+        Numbers, strings, None, arrays, and lists and dicts of them. A callback that remembers
+        something says so from the first hook on; {} means nothing.
+        """
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take what `get_state` returned in a training that goes on, after ``on_train_begin``."""
 
     # ---- training ------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class CallbackList:
     ) -> Watcher | None:
         """Return what the engine calls between steps, or None when no callback asks for it.
 
-        The hook before step `first` is called at once.
+        The hook before step `first` is called at once. Reports are on the whole epoch so far.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class CallbackList:
 
         def watch(report: dict[str, Any]) -> bool:
             nonlocal done
-            if first + report["steps"] == done:  # long steps look up in between
+            if report["steps"] == done:  # long steps look up in between
                 return True
             done += 1
             logs = logs_of(report)
@@ -113,5 +113,6 @@ class CallbackList:
                 begin()
             return True
 
-        begin()
+        if done < steps:
+            begin()
         return watch

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fusednn import saving
 from fusednn.callbacks.base import Callback, Logs
 from fusednn.callbacks.monitor import Monitor
+from fusednn.checkpoints.settings import Checkpoints
 from fusednn.errors import check_flag, check_integer, check_number, helpful_keywords
+
+if TYPE_CHECKING:
+    from fusednn.models import Model
 
 
 def _check_frequency(save_freq: object) -> str | int:
@@ -81,6 +84,13 @@ class ModelCheckpoint(Monitor):
         self._epoch = 0
         self._steps = 0  # since the last file
 
+    def get_state(self) -> dict[str, Any]:
+        return {**super().get_state(), "steps": self._steps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self._steps = state["steps"]
+
     def wants_steps(self, phase: str) -> bool:
         return phase == "train" and self.save_freq != "epoch"
 
@@ -127,12 +137,8 @@ class ModelCheckpoint(Monitor):
 class BackupAndRestore(Callback):
     """Lets a training that was killed go on where it was, with the same bits.
 
-    It writes the model, the optimizer's state, the position and the sums of the epoch so far to
-    one file in `backup_dir`. Where there is such a file when `fit` begins, `fit` goes on from it:
-    compile the same model, call `fit` with the same arguments. The file is removed when the
-    training is over.
-
-    Other callbacks begin anew: EarlyStopping, for instance, has forgotten the best epoch.
+    What Keras calls so: ``fit(..., resume=fusednn.Checkpoints(backup_dir))`` does the same and can
+    be told more. The checkpoints are removed when the training is over.
 
     Parameters
     ----------
@@ -141,7 +147,11 @@ class BackupAndRestore(Callback):
     save_freq : "epoch" or int
         After each epoch, or every so many steps as well.
     delete_checkpoint : bool
-        Whether to remove the file after the training.
+        Whether to remove the checkpoints after the training.
+
+    Attributes
+    ----------
+    checkpoints : fusednn.Checkpoints
 
     Examples
     --------
@@ -161,7 +171,7 @@ class BackupAndRestore(Callback):
     ...     train(folder, [LambdaCallback(on_epoch_begin=power_cut)])
     ... except KeyboardInterrupt:
     ...     train(folder, []).epoch
-    [2, 3]
+    [0, 1, 2, 3]
     """
 
     @helpful_keywords
@@ -173,38 +183,13 @@ class BackupAndRestore(Callback):
     ) -> None:
         if not os.fspath(backup_dir):
             raise ValueError("backup_dir is empty; give a folder of its own")
-        self.backup_dir = Path(backup_dir)
-        self.save_freq = _check_frequency(save_freq)
+        frequency = _check_frequency(save_freq)
+        self.checkpoints = Checkpoints(
+            backup_dir, every_steps=None if isinstance(frequency, str) else frequency
+        )
         self.delete_checkpoint = check_flag("delete_checkpoint", delete_checkpoint)
-        self._epoch = 0
-        self._steps = 0  # since the last file
 
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.backup_dir / "backup.safetensors"
-
-    def wants_steps(self, phase: str) -> bool:
-        return phase == "train" and self.save_freq != "epoch"
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._steps = 0
-        self.backup_dir.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            saving.go_on_from(self.model, self.path)
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self._steps += 1
-        if self._steps == self.save_freq:
-            self._steps = 0
-            saving.back_up(self.model, self.path, self._epoch)
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        saving.back_up(self.model, self.path, epoch + 1, between_epochs=True)
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        if self.delete_checkpoint:
-            self.path.unlink(missing_ok=True)
+    def set_model(self, model: Model) -> None:
+        if not hasattr(model, "fit"):
+            raise TypeError("BackupAndRestore is for Model.fit, which looks for it")
+        super().set_model(model)

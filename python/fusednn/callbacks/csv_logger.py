@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import os
-from typing import TextIO
+from typing import Any, Literal, TextIO
 
 from fusednn.callbacks.base import Callback, Logs
 from fusednn.errors import check_flag, helpful_keywords
@@ -48,12 +48,31 @@ class CSVLogger(Callback):
         self._file: TextIO | None = None
         self._columns: list[str] = []
 
+    def get_state(self) -> dict[str, Any]:
+        length = self._file.tell() if self._columns and self._file is not None else None
+        return {"columns": self._columns, "length": length}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._close()
+        self._columns = state["columns"]
+        if state["length"] is not None:  # the lines of epochs that are trained again are not there
+            self._open("r+")
+            assert self._file is not None
+            self._file.seek(min(state["length"], os.path.getsize(self.filename)))
+            self._file.truncate()
+
+    def _open(self, mode: Literal["a", "w", "r+"]) -> None:
+        self._file = open(self.filename, mode, newline="")  # noqa: SIM115
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._close()
         self._columns = []
-        self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115
+        self._open("a")  # known to be possible, and emptied when there is something to write
+        self._close()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self._file is None:
+            self._open("a" if self.append else "w")
         assert self._file is not None
         logs = logs or {}
         begins = not self._columns
@@ -69,6 +88,8 @@ class CSVLogger(Callback):
         self._file.flush()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
+        if self._file is None and not self.append:
+            self._open("w")
         self._close()
 
     def _close(self) -> None:

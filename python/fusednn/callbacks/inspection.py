@@ -65,6 +65,12 @@ class LayerStatistics(Callback):
         self.records = []
         self._data = self.model._prepare(*self._given)
 
+    def get_state(self) -> dict[str, Any]:
+        return {"records": self.records}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.records = state["records"]
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if epoch % self.frequency == 0:
             self.records.append({"epoch": epoch, "layers": self._look()})
@@ -150,6 +156,12 @@ class NaNLocator(Callback):
         self.found = self._suspect = None
         parameters = self.model._named_parameters().items()
         self._finite = {key: value.copy() for key, value in parameters}
+
+    def get_state(self) -> dict[str, Any]:
+        return {"found": self.found, "finite": self._finite}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.found, self._finite = state["found"], state["finite"]
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from fusednn.callbacks.base import Callback, Logs
 from fusednn.errors import check_number, unknown_choice
 
-_MODES = ("auto", "min", "max")
+MODES = ("auto", "min", "max")
 # Last words of the names of quantities that are better when greater; every other is a loss.
 _GREATER = ("accuracy", "acc", "auc", "precision", "recall", "score", "r2", "f1")
 
@@ -17,12 +18,18 @@ class Monitor(Callback):
     """Base class of callbacks that follow a quantity of the logs."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
-        if mode not in _MODES:
-            raise unknown_choice("mode", mode, _MODES)
+        if mode not in MODES:
+            raise unknown_choice("mode", mode, MODES)
         self.monitor = monitor
         self.mode = mode
         self.min_delta = abs(check_number("min_delta", min_delta))
         self.best: float | None = None
+
+    def get_state(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.best = state["best"]
 
     def _greater_is_better(self) -> bool:
         return self.mode == "max" or (

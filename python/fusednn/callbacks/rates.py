@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from fusednn.callbacks.base import Callback, Logs
 from fusednn.callbacks.monitor import Monitor
@@ -126,6 +127,16 @@ class ReduceLROnPlateau(Monitor):
         self.best = None
         self.wait = 0
         self.cooldown_counter = 0
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            **super().get_state(), "wait": self.wait, "cooldown_counter": self.cooldown_counter
+        }  # fmt: skip
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.wait = state["wait"]
+        self.cooldown_counter = state["cooldown_counter"]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._reset()

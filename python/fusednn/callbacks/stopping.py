@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,22 @@ class EarlyStopping(Monitor):
         self.best_epoch = 0
         self.best = None
         self._best_weights: list[np.ndarray] | None = None
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            **super().get_state(),
+            "wait": self.wait,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+            "best_weights": self._best_weights,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.wait = state["wait"]
+        self.best_epoch = state["best_epoch"]
+        self.stopped_epoch = state["stopped_epoch"]
+        self._best_weights = state["best_weights"]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._reset()

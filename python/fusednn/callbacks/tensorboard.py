@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,12 @@ class TensorBoard(Callback):
         self._writers: dict[str, EventWriter] = {}
         self._step = 0
         self._begun = (0.0, 0)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"step": self._step}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._step = state["step"]
 
     def wants_steps(self, phase: str) -> bool:
         return phase == "train" and self.update_freq != "epoch"

@@ -109,6 +109,8 @@ class PythonEngine:
 
     def set_frozen(self, node: str, frozen: bool) -> None:
         self._frozen[node] = frozen
+        for each in self.walker.nodes:
+            each.frozen = self._frozen[each.name]
 
     def optimizer_states(self) -> list[dict[str, Any]]:
         slots = [name for name in self._state if name not in ("memory", "ema")]
@@ -116,6 +118,13 @@ class PythonEngine:
 
     def ema(self) -> list[np.ndarray] | None:
         return self._state.get("ema")
+
+    @property
+    def collected(self) -> int:
+        return 0  # each step makes an update
+
+    def collected_gradients(self) -> None:
+        return None
 
     def hyper(self, name: str) -> float:
         return self._require_options()["hyper"][name]
@@ -186,13 +195,18 @@ class PythonEngine:
         losses: list[float] = []
         starts: dict[int, np.ndarray] = {}
         for spec in self._losses:
-            each, slope = self._criterion(spec, tape, targets[spec["target"]], gradient)
-            each = each if weight is None else each * weight
+            zero = spec.get("against_zero", False)
+            target = np.zeros_like(tape.values[self._place(spec["node"])])
+            if not zero:
+                target = targets[spec["target"]]
+            own_weight = None if zero else weight
+            each, slope = self._criterion(spec, tape, target, gradient)
+            each = each if own_weight is None else each * own_weight
             losses.append(float(each.sum(dtype=np.float64)))
             if slope is not None:
                 shape = (rows,) + (1,) * (slope.ndim - 1)
                 factor = np.full(rows, spec.get("weight", 1.0) / rows)
-                factor = factor if weight is None else factor * weight
+                factor = factor if own_weight is None else factor * own_weight
                 slope = slope * factor.astype(slope.dtype).reshape(shape)
                 place = self._place(spec["node"])
                 starts[place] = starts[place] + slope if place in starts else slope
@@ -210,7 +224,7 @@ class PythonEngine:
             if node.kind == "python"
         )
         if gradient:
-            self.walker.backward(tape, starts)
+            self.walker.backward(tape, starts, to_inputs=False)
         return tape, losses, metrics, added * rows
 
     def _update(self) -> None:
@@ -237,26 +251,29 @@ class PythonEngine:
         self, inputs: list[np.ndarray], targets: list[np.ndarray],
         sample_weight: np.ndarray | None = None, batch_size: int = 32, order: Any = None,
         watcher: Callable[[dict[str, Any]], Any] | None = None, interval: float = 0.05,
-        schedules: Mapping[str, np.ndarray] | None = None, **_: Any,
+        schedules: Mapping[str, np.ndarray] | None = None, begun: dict[str, Any] | None = None,
+        **_: Any,
     ) -> dict[str, Any]:  # fmt: skip
         data = (inputs, targets, sample_weight)
-        return self._run(data, batch_size, order, watcher, interval, schedules or {}, True)
+        return self._run(data, batch_size, order, watcher, interval, schedules or {}, begun, True)
 
     def evaluate(
         self, inputs: list[np.ndarray], targets: list[np.ndarray],
         sample_weight: np.ndarray | None = None, batch_size: int = 32, order: Any = None,
-        watcher: Callable[[dict[str, Any]], Any] | None = None, interval: float = 0.05, **_: Any,
+        watcher: Callable[[dict[str, Any]], Any] | None = None, interval: float = 0.05,
+        begun: dict[str, Any] | None = None, **_: Any,
     ) -> dict[str, Any]:  # fmt: skip
         data = (inputs, targets, sample_weight)
-        return self._run(data, batch_size, order, watcher, interval, {}, False)
+        return self._run(data, batch_size, order, watcher, interval, {}, begun, False)
 
     def _run(
         self, data: tuple, batch_size: int, order: Any, watcher: Any, interval: float,
-        schedules: Mapping[str, np.ndarray], training: bool,
+        schedules: Mapping[str, np.ndarray], begun: dict[str, Any] | None, training: bool,
     ) -> dict[str, Any]:  # fmt: skip
         inputs, targets, weight = data
         rows = len(inputs[0])
-        report = _empty_report(len(self._losses), len(self._metrics))
+        empty = _empty_report(len(self._losses), len(self._metrics))
+        report = {**empty, **(begun or {}), "stopped": False}
         looked = time.perf_counter()
         for step, first in enumerate(range(0, rows, batch_size)):
             cut: Any = slice(first, first + batch_size)

@@ -35,6 +35,7 @@ class Node:
     seed: int = 0
     step: int = 0
     training: bool = False
+    frozen: bool = False
 
 
 class Kind:
@@ -179,6 +180,30 @@ class GaussianNoise(_Noise):
         return _core.dropout(x, 0.0, node.seed, node.step, node.place, None, noise, stddev)
 
 
+class Resample(Kind):
+    @staticmethod
+    def forward(node: Node, inputs: list[np.ndarray]) -> tuple[np.ndarray, Any]:
+        (x,) = inputs
+        if not node.training and "height" not in node.config:
+            return x, None
+        return _core.resample(x, node.config, node.seed, node.step, node.place, node.training), None
+
+    @staticmethod
+    def backward(node: Node, gradient: np.ndarray, kept: Any) -> list[np.ndarray]:
+        raise ValueError(f"layer {node.name!r} has no gradient: put it behind the input")
+
+
+class Rescaling(Kind):
+    @staticmethod
+    def forward(node: Node, inputs: list[np.ndarray]) -> tuple[np.ndarray, Any]:
+        (x,) = inputs
+        return x * x.dtype.type(node.config["scale"]) + x.dtype.type(node.config["offset"]), None
+
+    @staticmethod
+    def backward(node: Node, gradient: np.ndarray, kept: Any) -> list[np.ndarray]:
+        return [gradient * gradient.dtype.type(node.config["scale"])]
+
+
 class Add(Kind):
     @staticmethod
     def forward(node: Node, inputs: list[np.ndarray]) -> tuple[np.ndarray, Any]:
@@ -241,11 +266,13 @@ class BatchNorm(_Normalization):
         x = _rows(inputs[0])
         gamma, beta = _Normalization._pair(node, x)
         mean, variance = node.values["moving_mean"], node.values["moving_variance"]
+        moves = node.training and not node.frozen
         y, *kept = _core.batch_norm_forward(
-            x, gamma, beta, mean, variance, training=node.training,
+            x, gamma, beta, mean, variance, training=moves,
             momentum=node.config["momentum"], epsilon=node.config["epsilon"],
+            unbiased=node.config["unbiased"],
         )  # fmt: skip
-        if not node.training:
+        if not moves:
             kept = [None, None]
         return y.reshape(inputs[0].shape), (inputs[0], gamma, *kept)
 
@@ -325,6 +352,8 @@ KINDS: dict[str, type[Kind]] = {
     "alpha_dropout": AlphaDropout,
     "gaussian_dropout": GaussianDropout,
     "gaussian_noise": GaussianNoise,
+    "resample": Resample,
+    "rescaling": Rescaling,
     "add": Add,
     "concatenate": Concatenate,
     "batch_normalization": BatchNorm,

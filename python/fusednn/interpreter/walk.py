@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class Walker:
     precision : str
     seed : int
         Of the random masks.
+    frozen : collection of str, optional
+        Names of nodes that do not learn.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Walker:
         gradients: Mapping[str, Arrays],
         precision: str,
         seed: int,
+        frozen: Collection[str] = (),
     ) -> None:
         self.nodes = []
         for place, spec in enumerate(nodes):
@@ -71,8 +74,10 @@ class Walker:
                     gradients.get(spec["name"], {}),
                     precision,
                     seed,
+                    frozen=spec["name"] in frozen,
                 )
             )
+        self._dtype = np.float64 if precision == "float64" else np.float32
         self.entries = [node.place for node in self.nodes if node.kind == "input"]
 
     def forward(self, inputs: Sequence[np.ndarray], training: bool = False, step: int = 0) -> Tape:
@@ -89,7 +94,7 @@ class Walker:
         """
         tape = Tape()
         for place, array in zip(self.entries, inputs, strict=True):
-            tape.values[place] = array
+            tape.values[place] = array if array.dtype.kind == "f" else array.astype(self._dtype)
         for node in self.nodes:
             if node.kind == "input":
                 continue
@@ -98,8 +103,14 @@ class Walker:
             tape.values[node.place], tape.kept[node.place] = KINDS[node.kind].forward(node, given)
         return tape
 
-    def backward(self, tape: Tape, gradients: Mapping[int, np.ndarray]) -> list[np.ndarray]:
-        """Send gradients of node outputs back to parameters and inputs.
+    def _learns_before(self, node: Node) -> bool:
+        before = [self.nodes[place] for place in node.inputs]
+        return any(each.values or self._learns_before(each) for each in before)
+
+    def backward(
+        self, tape: Tape, gradients: Mapping[int, np.ndarray], to_inputs: bool = True
+    ) -> list[np.ndarray]:
+        """Send gradients of node outputs back to parameters and, where wanted, to inputs.
 
         Returns
         -------
@@ -114,6 +125,8 @@ class Walker:
             if gradient is None:  # nothing below depends on it
                 for value in node.gradients.values():
                     value[...] = 0
+                continue
+            if node.kind == "resample" and not to_inputs and not self._learns_before(node):
                 continue
             gradient = np.ascontiguousarray(gradient)
             pieces = KINDS[node.kind].backward(node, gradient, tape.kept[node.place])

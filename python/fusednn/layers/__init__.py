@@ -15,9 +15,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fusednn.errors import unknown_choice
+from fusednn.layers.augmentation import RandomCrop as RandomCrop
+from fusednn.layers.augmentation import RandomFlip as RandomFlip
+from fusednn.layers.augmentation import RandomRotation as RandomRotation
+from fusednn.layers.augmentation import RandomTranslation as RandomTranslation
+from fusednn.layers.augmentation import RandomZoom as RandomZoom
+from fusednn.layers.augmentation import Rescaling as Rescaling
 from fusednn.layers.base import Layer as Layer
 from fusednn.layers.base import SymbolicTensor as SymbolicTensor
 from fusednn.layers.core import Activation as Activation
+from fusednn.layers.core import ActivityRegularization as ActivityRegularization
 from fusednn.layers.core import Dense as Dense
 from fusednn.layers.core import Dropout as Dropout
 from fusednn.layers.core import Flatten as Flatten
@@ -35,6 +42,7 @@ from fusednn.layers.normalization import LayerNormalization as LayerNormalizatio
 
 __all__ = [
     "Activation",
+    "ActivityRegularization",
     "Add",
     "AlphaDropout",
     "BatchNormalization",
@@ -49,6 +57,12 @@ __all__ = [
     "InputLayer",
     "Layer",
     "LayerNormalization",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
+    "Rescaling",
     "Softmax",
     "SymbolicTensor",
     "deserialize",
@@ -61,6 +75,7 @@ _CLASSES: dict[str, type[Layer]] = {
     c.__name__: c
     for c in (
         Activation,
+        ActivityRegularization,
         Add,
         AlphaDropout,
         BatchNormalization,
@@ -72,6 +87,12 @@ _CLASSES: dict[str, type[Layer]] = {
         GaussianNoise,
         InputLayer,
         LayerNormalization,
+        RandomCrop,
+        RandomFlip,
+        RandomRotation,
+        RandomTranslation,
+        RandomZoom,
+        Rescaling,
         Softmax,
     )
 }

@@ -164,6 +164,10 @@ class Layer:
         """Return a regulariser or None for parameters that can have one, by name."""
         return {}
 
+    def activity(self) -> L1L2 | None:
+        """Return the regulariser of the outputs, or None."""
+        return None
+
     def bounds(self) -> dict[str, Constraint | None]:
         """Return a constraint or None for parameters that can have one, by name."""
         return {}

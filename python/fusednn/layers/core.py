@@ -100,6 +100,9 @@ class Dense(Layer):
         What of the weights joins the loss.
     kernel_constraint, bias_constraint : str or fusednn.constraints.Constraint, optional
         What the weights are held to after each update.
+    activity_regularizer : str or fusednn.regularizers.L1L2, optional
+        What of the outputs joins the loss, summed over a sample and as a mean over the batch; see
+        `ActivityRegularization`.
 
     Notes
     -----
@@ -129,6 +132,7 @@ class Dense(Layer):
         bias_regularizer: str | Mapping | regularizers.L1L2 | None = None,
         kernel_constraint: str | Mapping | constraints.Constraint | None = None,
         bias_constraint: str | Mapping | constraints.Constraint | None = None,
+        activity_regularizer: str | Mapping | regularizers.L1L2 | None = None,
     ) -> None:
         super().__init__(name, trainable)
         self.units = check_integer("units", units, 1)
@@ -140,6 +144,10 @@ class Dense(Layer):
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+
+    def activity(self) -> regularizers.L1L2 | None:
+        return self.activity_regularizer
 
     def penalties(self) -> dict[str, regularizers.L1L2 | None]:
         return {"kernel": self.kernel_regularizer, "bias": self.bias_regularizer}
@@ -158,6 +166,7 @@ class Dense(Layer):
             "bias_regularizer": regularizers.serialize(self.bias_regularizer),
             "kernel_constraint": constraints.serialize(self.kernel_constraint),
             "bias_constraint": constraints.serialize(self.bias_constraint),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
             **super().get_config(),
         }
 
@@ -203,6 +212,53 @@ class Activation(Layer):
 
     def nodes(self) -> list[tuple[str, str, dict[str, Any]]]:
         return [("", *activation_node(self.activation))]
+
+
+class ActivityRegularization(Layer):
+    """Passes its input on, which joins the loss: ``l1 * sum(|x|) + l2 * sum(x²)``, divided by the
+    batch size.
+
+    Sample weights do not count. The sum is part of the reported loss, in evaluation as well.
+
+    Parameters
+    ----------
+    l1, l2 : float
+        At least 0.
+
+    Examples
+    --------
+    >>> import numpy as np, fusednn
+    >>> model = fusednn.Sequential(
+    ...     [fusednn.layers.ActivityRegularization(l2=0.5)], input_shape=(2,)
+    ... )
+    >>> model.compile("sgd", "mse")
+    >>> model.evaluate(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 0.0]]))
+    3.5
+    """
+
+    @helpful_keywords
+    def __init__(
+        self, l1: float = 0.0, l2: float = 0.0, name: str | None = None, trainable: bool = True
+    ) -> None:
+        super().__init__(name, trainable)
+        self.regularizer = regularizers.L1L2(l1, l2)
+
+    @property
+    def l1(self) -> float:
+        return self.regularizer.l1
+
+    @property
+    def l2(self) -> float:
+        return self.regularizer.l2
+
+    def get_config(self) -> dict[str, Any]:
+        return {**self.regularizer.get_config(), **super().get_config()}
+
+    def activity(self) -> regularizers.L1L2 | None:
+        return self.regularizer
+
+    def nodes(self) -> list[tuple[str, str, dict[str, Any]]]:
+        return [("", "activation", {"activation": "linear", "parameters": {}})]
 
 
 class Softmax(Layer):

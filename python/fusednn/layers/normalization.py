@@ -64,14 +64,17 @@ class BatchNormalization(_Normalization):
         Whether there is a `beta`, a `gamma`.
     beta_initializer, gamma_initializer : str or Initializer
     moving_mean_initializer, moving_variance_initializer : str or Initializer
+    unbiased : bool
+        Whether the running variance is moved by the unbiased variance of the batch, as in PyTorch.
+        False for the biased one, as in Keras.
 
     Notes
     -----
     Names and defaults are Keras'. PyTorch's ``momentum`` is the share of the *new* value:
-    its default of 0.1 is 0.9 here; its epsilon is 1e-5. The running variance is moved by the
-    unbiased variance of the batch, as PyTorch does (Keras: the biased one). With
-    ``trainable=False`` gamma and beta stay as they are and the running statistics still move, as
-    in PyTorch (Keras keeps those as well).
+    its default of 0.1 is 0.9 here; its epsilon is 1e-5. With
+    ``trainable=False`` the layer does in training what it does in `predict`, and its running
+    statistics stay, as in Keras. (In PyTorch, parameters without ``requires_grad`` leave the
+    module in training mode; ``module.eval()`` is what this is.)
 
     Examples
     --------
@@ -94,10 +97,12 @@ class BatchNormalization(_Normalization):
         moving_variance_initializer: str | Mapping | Initializer = "ones",
         name: str | None = None,
         trainable: bool = True,
+        unbiased: bool = True,
     ) -> None:
         initial = (beta_initializer, gamma_initializer)
         super().__init__(epsilon, (center, scale), initial, name, trainable)
         self.momentum = check_number("momentum", momentum, 0, 1)
+        self.unbiased = check_flag("unbiased", unbiased)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
 
@@ -106,13 +111,16 @@ class BatchNormalization(_Normalization):
             "momentum": self.momentum,
             "moving_mean_initializer": self.moving_mean_initializer.serialize(),
             "moving_variance_initializer": self.moving_variance_initializer.serialize(),
+            "unbiased": self.unbiased,
             **super().get_config(),
         }
 
     def nodes(self) -> list[tuple[str, str, dict[str, Any]]]:
         ((suffix, kind, config),) = super().nodes()
         # The engine's momentum is the share of the new value.
-        return [(suffix, kind, {**config, "momentum": 1 - self.momentum})]
+        return [
+            (suffix, kind, {**config, "momentum": 1 - self.momentum, "unbiased": self.unbiased})
+        ]
 
     def initializers(self) -> dict[str, Initializer]:
         return {
