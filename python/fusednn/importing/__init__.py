@@ -12,7 +12,8 @@ Keras' weights also come in through ``Model.load_weights``.
 from __future__ import annotations
 
 from fusednn.importing.keras_files import from_keras as from_keras
+from fusednn.importing.onnx_files import from_onnx as from_onnx
 from fusednn.importing.sklearn_models import from_sklearn as from_sklearn
 from fusednn.importing.torch_states import load_state_dict as load_state_dict
 
-__all__ = ["from_keras", "from_sklearn", "load_state_dict"]
+__all__ = ["from_keras", "from_onnx", "from_sklearn", "load_state_dict"]

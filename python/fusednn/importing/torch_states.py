@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fusednn.models import Model
 
 # Names of parameters there, by what they are called here.
-_NAMES = {
+TORCH_NAMES = {
     "kernel": "weight",
     "bias": "bias",
     "gamma": "weight",
@@ -107,18 +107,18 @@ def _pairs(
     layer: str, views: Mapping[str, np.ndarray], module: str, arrays: Mapping[str, np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     pairs = []
-    wanted = {_NAMES[name] for name in views}
+    wanted = {TORCH_NAMES[name] for name in views}
     if wanted != set(arrays):
         raise ValueError(
             f"layer {layer!r} needs {', '.join(sorted(wanted))} of module {module!r}, which has "
             f"{', '.join(sorted(arrays))}"
         )
     for name, view in views.items():
-        array = arrays[_NAMES[name]]
+        array = arrays[TORCH_NAMES[name]]
         array = array.T if name == "kernel" else array
         if array.shape != view.shape:
             raise ValueError(
-                f"{module}.{_NAMES[name]} is {array.shape} for layer {layer!r}, which needs "
+                f"{module}.{TORCH_NAMES[name]} is {array.shape} for layer {layer!r}, which needs "
                 f"{view.shape}"
             )
         pairs.append((view, array))
