@@ -16,7 +16,7 @@ import pytest
 
 import fusednn
 from fusednn import _core, datasets, machine
-from fusednn.cli import contention, demo, doctor, main, rivals, selftest, tables
+from fusednn.cli import COMMANDS, contention, demo, doctor, main, rivals, selftest, tables
 
 # What may be set where the tests run, and would change what the doctor says.
 SETTINGS = ("FUSEDNN_ISA", "FUSEDNN_NUM_THREADS", "OMP_NUM_THREADS", "FUSEDNN_DATASETS")
@@ -56,7 +56,7 @@ def test_help_lists_the_commands_there_are():
     done = call("--help")
     assert done.returncode == 0
     listed = re.findall(r"^    (\w+)  ", done.stdout, re.MULTILINE)
-    assert listed == ["doctor", "demo", "bench"]
+    assert listed == list(COMMANDS)
 
 
 def test_no_command_shows_the_help_and_is_an_error():
@@ -67,7 +67,7 @@ def test_no_command_shows_the_help_and_is_an_error():
 
 def test_unknown_command_suggests_the_nearest(capsys):
     said = usage_error(capsys, "docter")
-    assert "unknown command 'docter'; did you mean 'doctor'? known: doctor, demo, bench" in said
+    assert "unknown command 'docter'; did you mean 'doctor'? known: train, predict," in said
     assert "did you mean" not in usage_error(capsys, "xyzzy")
 
 
@@ -196,7 +196,7 @@ def test_self_tests_notice_a_wrong_kernel(monkeypatch):
 
 
 def test_doctor_says_how_to_install_missing_data(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(datasets, "SYSTEM_FOLDER", tmp_path)
+    monkeypatch.setattr(datasets.places, "SYSTEM_FOLDER", tmp_path)
     monkeypatch.delenv(datasets.FOLDER_VARIABLE, raising=False)
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
@@ -219,7 +219,7 @@ def test_doctor_imports_nothing_heavy():
 def no_data(monkeypatch, tmp_path):
     """A machine without scikit-learn and without Debian's data sets."""
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.setattr(datasets, "SYSTEM_FOLDER", tmp_path)
+    monkeypatch.setattr(datasets.places, "SYSTEM_FOLDER", tmp_path)
     monkeypatch.delenv(datasets.FOLDER_VARIABLE, raising=False)
 
 

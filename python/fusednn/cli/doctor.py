@@ -23,7 +23,9 @@ from fusednn.cli.selftest import SELF_TESTS
 from fusednn.machine import processor_name, versions
 
 SUMMARY = "show what was found on this machine and how to mend what is wrong"
-OPTIONAL_PACKAGES = ("scikit-learn", "torch", "matplotlib", "scipy", "pandas", "jax", "keras")
+OPTIONAL_PACKAGES = (
+    "scikit-learn", "torch", "matplotlib", "scipy", "pandas", "pyarrow", "jax", "keras",
+)  # fmt: skip
 VARIABLES = ("FUSEDNN_ISA", "FUSEDNN_NUM_THREADS", "OMP_NUM_THREADS", datasets.FOLDER_VARIABLE)
 
 
