@@ -14,7 +14,7 @@ import oracle
 from fusednn import _core
 from fusednn.bench import ceilings, goals, networks, reference, rivals
 from fusednn.bench import suites as suites_module
-from fusednn.bench.suites import loss, optimizer, step
+from fusednn.bench.suites import gemm, loss, optimizer, step
 from fusednn.bench.suites import torch as torch_suite
 
 
@@ -48,6 +48,12 @@ def test_every_rule_has_its_cases():
     for size in ("32M", "50 x 1000"):
         there = {c.params["rule"] for c in cases["optimizer"] if c.name.endswith(size)}
         assert there == set(_core.optimizers())
+
+
+def test_products_begin_with_a_line_of_memory():
+    # torch's arrays do, so everybody's shall: a vector across two lines takes twice as long.
+    for shape in [(3, 5, 7), (67, 131, 97)]:
+        assert all(array.ctypes.data % gemm.LINE == 0 for array in gemm._arrays(shape))
 
 
 def test_growth_has_its_axes():
@@ -100,11 +106,11 @@ def small_cases():
     """One case of every kind that is quickly set up."""
     names = {
         "gemm": (
-            "dx 32x64x64",
-            "dw 32x64x64, 1 thread",
+            "dx 64x64x64",
+            "dw 64x64x64, 1 thread",
             "dw 67x131x97",
-            "forward 1x32x32",
-            "layer relu 1x128x128",
+            "forward 16x32x32",
+            "layer relu 1x512x512",
             "layer relu 512x512x512",
         ),
         "growth": ("width 16", "depth 1", "batch 1", "threads 1"),

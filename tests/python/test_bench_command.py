@@ -51,7 +51,7 @@ def test_the_command_starts_itself_anew_in_a_clean_environment(monkeypatch, caps
 def quick_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "result.json"
     command = [sys.executable, "-m", "fusednn", "bench", "--suite", "gemm", "--only"]
-    command += ["layer relu 1x128x128", "--rivals", "none", "--quick", "--json", str(path)]
+    command += ["forward 64x64x64", "--rivals", "none", "--quick", "--json", str(path)]
     environment = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done, path
@@ -61,12 +61,12 @@ def test_quick_run(quick_run):
     done, path = quick_run
     assert done.returncode in (bench.RIGHT, bench.NOISY), done.stdout + done.stderr
     assert "cleared OPENBLAS_CORETYPE=Haswell" in done.stdout
-    assert "1/2 gemm: layer relu 1x128x128" in done.stdout
+    assert "1/2 gemm: forward 64x64x64" in done.stdout
     assert "2 cases in" in done.stdout
     document = json.loads(path.read_text())
     assert schema.problems(document) == []
     names = [record["name"] for record in document["cases"]]
-    assert names == ["layer relu 1x128x128", "layer relu 1x128x128, 1 thread"]
+    assert names == ["forward 64x64x64", "forward 64x64x64, 1 thread"]
     assert document["cases"][1]["threads"] == 1
     for record in document["cases"]:
         assert record["checked"]

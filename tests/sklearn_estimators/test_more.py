@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 
@@ -11,11 +12,16 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from sklearn import config_context
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
 
 import fusednn
-from fusednn.sklearn import MLPClassifier, MLPRegressor, compat
+from fusednn.sklearn import MLPClassifier, MLPRegressor, ProgressBar, compat
+from fusednn.sklearn.classifier import _binarizer
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -150,6 +156,36 @@ def test_callbacks_are_told_and_obeyed():
     assert {"loss", "learning_rate"} <= set(lines[0])
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_progress_bar(terminal, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    model = classifier(max_iter=5, callbacks=[ProgressBar(stream)]).fit(X, Y)
+    last = stream.getvalue().splitlines()[-1]
+    assert "Epoch 5/5" in last
+    assert "loss" in last
+    assert ("Epoch 1/5" in stream.getvalue()) == terminal
+    clone(model).set_params(callbacks=[ProgressBar(stream)]).fit(X, Y)
+
+
+def test_quick_ways_are_those_of_scikit_learn():
+    for y in (Y, Y % 2, Y.astype(np.int8), Y - 3, Y[:9], np.zeros(30, int)):
+        quick, slow = _binarizer(y), LabelBinarizer().fit(y)
+        assert vars(quick).keys() == vars(slow).keys()
+        assert quick.y_type_ == slow.y_type_
+        np.testing.assert_array_equal(quick.transform(Y[:9]), slow.transform(Y[:9]))
+    model = classifier(max_iter=3).fit(X, Y)
+    right = accuracy_score(Y, model.predict(X))
+    weight = np.linspace(0, 1, len(Y))
+    for y in (Y, list(Y), Y.astype(float)):
+        assert model.score(X, y) == right
+    weighed = accuracy_score(Y, model.predict(X), sample_weight=weight)
+    assert model.score(X, Y, weight) == weighed
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.score(X, Y[:-1])
+    np.testing.assert_array_equal(model.predict(X), model.predict_proba(X).argmax(axis=1))
+
+
 def test_epochs_of_partial_fit():
     model = classifier().partial_fit(X, Y, classes=range(10), epochs=4)
     other = classifier().fit(X, Y)
@@ -216,6 +252,11 @@ def test_many_threads_may_predict_at_once():
 def test_wrong_parameters(params, message):
     with pytest.raises(ValueError, match=message):
         classifier(**params).fit(X, Y)
+
+
+def test_who_does_not_want_parameters_checked_need_not():
+    with config_context(skip_parameter_validation=True):
+        classifier(max_iter=1, tol="unused")._validate_params()
 
 
 @pytest.mark.skipif(compat.VERSION < (1, 9), reason="scikit-learn's callbacks came with 1.9")

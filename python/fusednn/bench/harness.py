@@ -125,11 +125,11 @@ class Effort:
     """
 
     rounds: int = 15
-    seconds: float = 8.0
+    seconds: float = 4.0
     fewest: int = 7
     turn: float = 0.015
     warm: float = 0.025
-    patience: float = 12.0
+    patience: float = 3.0
 
 
 QUICK = Effort(rounds=5, seconds=1.0, fewest=3, turn=0.001, warm=0.0, patience=0.0)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fusednn.sklearn.convert import from_sklearn as from_sklearn
     from fusednn.sklearn.convert import to_sklearn as to_sklearn
     from fusednn.sklearn.many import fit_many as fit_many
+    from fusednn.sklearn.progress import ProgressBar as ProgressBar
     from fusednn.sklearn.regressor import MLPRegressor as MLPRegressor
     from fusednn.sklearn.search import FusedSearchCV as FusedSearchCV
 
@@ -43,6 +44,7 @@ _LATER = {
     "FusedSearchCV": "fusednn.sklearn.search",
     "MLPClassifier": "fusednn.sklearn.classifier",
     "MLPRegressor": "fusednn.sklearn.regressor",
+    "ProgressBar": "fusednn.sklearn.progress",
     "fit_many": "fusednn.sklearn.many",
     "from_sklearn": "fusednn.sklearn.convert",
     "to_sklearn": "fusednn.sklearn.convert",
@@ -53,6 +55,7 @@ __all__ = [
     "FusedSearchCV",
     "MLPClassifier",
     "MLPRegressor",
+    "ProgressBar",
     "fit_many",
     "from_sklearn",
     "to_sklearn",

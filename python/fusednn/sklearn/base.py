@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn import get_config
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import make_constraint
 from sklearn.utils.validation import check_is_fitted
 
 from fusednn import activations, initializers
@@ -111,6 +114,30 @@ class BaseMLP(CallbackSupport, Tagged):
         raise NotImplementedError(f"{type(self).__name__} must define _score_outputs()")
 
     # ---- parameters ----------------------------------------------------------------------------
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        # scikit-learn reads the constructor's signature anew each time it clones an estimator.
+        return super()._get_param_names()
+
+    @classmethod
+    @functools.cache
+    def _constraints(cls) -> dict[str, list[Any]]:
+        allowed = cls._parameter_constraints
+        return {name: [make_constraint(kind) for kind in allowed[name]] for name in allowed}
+
+    def _validate_params(self) -> None:
+        """Check the parameters as scikit-learn does, which has the words for those that are wrong.
+
+        A search does it for every fit, so what is right is recognised without its preparations.
+        """
+        if get_config()["skip_parameter_validation"]:
+            return
+        given = self.get_params(deep=False)
+        for name, kinds in self._constraints().items():
+            if not any(kind.is_satisfied_by(given[name]) for kind in kinds):
+                super()._validate_params()
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -413,8 +440,11 @@ class BaseMLP(CallbackSupport, Tagged):
         state.pop("_engine", None)  # is made again from the weights
         return state
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        """Return the outputs for data that have not been checked."""
+    def _outputs(self, X: Any, ranked: bool = False) -> np.ndarray:
+        """Return the outputs for data that have not been checked.
+
+        `ranked` says that only the largest of a row counts, for which softmax makes no difference.
+        """
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
         if not self._plainly_good(X):
@@ -425,7 +455,10 @@ class BaseMLP(CallbackSupport, Tagged):
         weights = Weights(coefs, intercepts, self._norms())
         precision = "bfloat16" if self.precision == "bfloat16" else None
         rules = self._rules(len(coefs) - 1)
-        return forward(X, weights, rules, self.out_activation_, precision)
+        out_rule = self.out_activation_
+        if ranked and out_rule == "softmax":
+            out_rule = "identity"
+        return forward(X, weights, rules, out_rule, precision)
 
     def _plainly_good(self, X: Any) -> bool:
         """Whether X is an array that the whole examination would find nothing wrong with.

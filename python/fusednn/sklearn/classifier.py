@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
@@ -17,6 +18,25 @@ from fusednn.sklearn import scores
 from fusednn.sklearn.base import BaseMLP
 from fusednn.sklearn.compat import StrOptions, first_partial_fit, validate_data, with_callbacks
 from fusednn.sklearn.objectives import CLASSIFICATION_LOSSES, Objective, for_classes
+
+
+def _plain(labels: Any) -> bool:
+    """Whether labels are integers in an array, about which there is nothing to find out."""
+    return type(labels) is np.ndarray and labels.ndim == 1 and labels.dtype.kind in "iu"
+
+
+def _binarizer(y: Any) -> LabelBinarizer:
+    """Return a LabelBinarizer that knows y, sooner than its `fit` does where y is plain."""
+    binarizer = LabelBinarizer()
+    if not _plain(y):
+        return binarizer.fit(y)
+    classes = np.unique(y)
+    if 2 * len(classes) > len(y):  # of which scikit-learn warns
+        return binarizer.fit(y)
+    binarizer.classes_ = classes
+    binarizer.y_type_ = "multiclass" if len(classes) > 2 else "binary"
+    binarizer.sparse_input_ = False
+    return binarizer
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -217,7 +237,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = _binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             classes = unique_labels(y)
@@ -327,13 +347,31 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         >>> print(*clf.fit([[0.0], [1.0]], ["no", "yes"]).predict([[2.0]]))
         yes
         """
-        outputs = self._outputs(X)
+        outputs = self._outputs(X, ranked=True)
         if self._exclusive():
             return self.classes_[outputs.argmax(axis=1)]
         above = outputs > (0.5 if self.out_activation_ == "logistic" else 0.0)
         if self._label_binarizer.y_type_.startswith("multilabel"):
             return self._label_binarizer.inverse_transform(above.astype(int))
         return self.classes_[np.minimum(above[:, 0], len(self.classes_) - 1).astype(int)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of rows whose prediction is right.
+
+        Where a row has several classes, all of them must be.
+
+        Examples
+        --------
+        >>> from fusednn.sklearn import MLPClassifier
+        >>> clf = MLPClassifier((4,), solver="lbfgs", random_state=0)
+        >>> clf.fit([[0.0], [1.0]], ["no", "yes"]).score([[2.0], [-1.0]], ["yes", "yes"])
+        0.5
+        """
+        predictions = self.predict(X)
+        simple = sample_weight is None and _plain(y) and _plain(predictions)
+        if simple and len(y) == len(predictions):
+            return scores.accuracy(predictions == y, None)
+        return float(accuracy_score(y, predictions, sample_weight=sample_weight))
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:

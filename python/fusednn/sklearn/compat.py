@@ -83,6 +83,11 @@ class Observers:
             self._context = estimator._init_callback_context(max_subtasks=epochs)
             self._context.call_on_fit_task_begin(**self._given)
 
+    @property
+    def present(self) -> bool:
+        """Whether there are any."""
+        return self._context is not None
+
     def epoch_begin(self) -> None:
         if self._context is not None:
             self._epoch = self._context.subcontext(task_name="epoch")

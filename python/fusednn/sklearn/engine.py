@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,28 @@ class Samples:
         if not isinstance(x, np.ndarray):
             x = x.toarray()
         return x, self.targets[rows], None if self.weight is None else self.weight[rows]
+
+
+@dataclass
+class Plateau:
+    """When more epochs are of no use: the loss has not fallen by tol for too many in a row.
+
+    Attributes
+    ----------
+    tol, patience : float
+    best : float
+        The lowest loss before the epochs.
+    stalls : int
+        Epochs before them, in a row, that were of no use.
+    losses : list of float
+        Of the epochs.
+    """
+
+    tol: float
+    patience: float
+    best: float
+    stalls: int
+    losses: list[float] = field(default_factory=list)
 
 
 def _shares(
@@ -199,6 +221,37 @@ class Engine:
             total += float(samples.constant.sum() if weight is None else samples.constant @ weight)
         self._optimizer.learning_rate = float(rates[-1])
         return total
+
+    def epochs(
+        self, samples: Samples, orders: np.ndarray | None, n: int, batch_size: int, plateau: Plateau
+    ) -> None:
+        """Take the steps of n epochs in one call, or of fewer where the plateau is reached.
+
+        `orders` has a row for each epoch. The learning rate is that of now throughout. Samples
+        have no weights, and are not sparse.
+        """
+        _, scales = _shares(None, None, batch_size, samples.rows)
+        assert self._optimizer is not None
+        rates = self._optimizer.rates_of(n * len(scales))
+        constant = 0.0 if samples.constant is None else float(samples.constant.sum())
+        state = {
+            **vars(plateau),
+            "factor": self.settings.objective.reported,
+            "offset": constant,
+        }
+        try:
+            self._network.train_epochs(
+                [samples.X],
+                [samples.targets],
+                batch_size,
+                n,
+                state,
+                order=None if orders is None else orders.reshape(-1),
+                max_threads=self.settings.threads,
+                schedules={"lr": rates, "penalty_scale": np.tile(scales, n)},
+            )
+        finally:
+            plateau.losses = state.get("losses", [])
 
     def loss(self, samples: Samples) -> float:
         """Return the mean loss without penalty, as in prediction."""

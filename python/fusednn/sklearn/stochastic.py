@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fusednn.callbacks import CallbackList
 from fusednn.sklearn.compat import Observers
-from fusednn.sklearn.engine import Engine, Penalty, Samples
+from fusednn.sklearn.engine import Engine, Penalty, Plateau, Samples
 from fusednn.sklearn.optimizer import Optimizer
+
+# Epochs that are trained in one call: so many at first, then more while a call takes less than so
+# many seconds and their orders have no more than so many numbers.
+_FIRST_EPOCHS = 8
+_LONG = 0.025
+_ORDERS = 1 << 20
 
 
 @dataclass
@@ -66,6 +73,42 @@ def batch_size_of(estimator: Any, n: int) -> int:
     return int(min(max(estimator.batch_size, 1), n))
 
 
+class Orders:
+    """The order of the rows in one epoch after another.
+
+    Parameters
+    ----------
+    rows : int
+    random_state : RandomState or None
+        What shuffles them; None leaves them as they lie. The numbers are those scikit-learn draws,
+        so the same seed gives the same batches.
+    """
+
+    def __init__(self, rows: int, random_state: np.random.RandomState | None) -> None:
+        self._random_state = random_state
+        self._order = np.arange(rows)
+
+    def draw(self, n: int) -> np.ndarray | None:
+        """Return the order of each of the next n epochs."""
+        if self._random_state is None:
+            return None
+        self._before = n, self._order, self._random_state.get_state(legacy=False)
+        drawn = np.empty((n, self._order.size), np.int64)
+        for epoch in drawn:
+            places = np.arange(self._order.size)
+            self._random_state.shuffle(places)
+            self._order = epoch[...] = self._order[places]
+        return drawn
+
+    def keep(self, n: int) -> None:
+        """Be as if only the first n orders of the last draw had been drawn."""
+        if self._random_state is None or n == self._before[0]:
+            return
+        _, self._order, state = self._before
+        self._random_state.set_state(state)
+        self.draw(n)
+
+
 class StochasticFit:
     """The epochs of one call of fit or partial_fit.
 
@@ -108,22 +151,16 @@ class StochasticFit:
         params = {"epochs": epochs, "steps": steps, "verbose": int(verbose)}
         hooks.begin(self.view, params)  # type: ignore[arg-type]
         self.engine.use(self.optimizer, Penalty(float(estimator.alpha), float(estimator.l1)))
-        order = np.arange(rows)
         estimator.n_iter_ = 0
         logs: dict[str, float] = {}
+        orders = Orders(rows, random_state if estimator.shuffle else None)
+        ahead = not hooks.callbacks and self._alone()
+        losses = (self._ahead if ahead else self._one_by_one)(orders, epochs, batch_size)
         try:
             for epoch in range(epochs):
                 hooks.epoch_begin(epoch)
                 self.observers.epoch_begin()
-                if estimator.shuffle:
-                    # The numbers scikit-learn draws, so the same seed gives the same batches.
-                    places = np.arange(rows)
-                    random_state.shuffle(places)
-                    order = order[places]
-                total = self.engine.epoch(
-                    self.train, order if estimator.shuffle else None, batch_size
-                )
-                logs = self._note(total / rows)
+                logs = self._note(next(losses))
                 hooks.epoch_end(epoch, logs)
                 estimator._note_epoch(logs)
                 stops = self._stops()
@@ -143,6 +180,54 @@ class StochasticFit:
         if self.best is not None:
             self.view.set_weights(self.best)
         self.observers.end(estimator._snapshot)
+
+    def _alone(self) -> bool:
+        """Whether nothing but the loss of an epoch bears on the next one."""
+        return (
+            self.validation is None
+            and not self.observers.present
+            and not self.estimator.verbose
+            and self.train.weight is None
+            and isinstance(self.train.X, np.ndarray)
+            and self.optimizer.schedule != "invscaling"
+            and self.optimizer.rates is None
+        )
+
+    def _one_by_one(self, orders: Orders, epochs: int, batch_size: int) -> Iterator[float]:
+        """Yield the loss of one epoch after another."""
+        for _ in range(epochs):
+            drawn = orders.draw(1)
+            order = None if drawn is None else drawn[0]
+            yield self.engine.epoch(self.train, order, batch_size) / self.train.rows
+
+    def _ahead(self, orders: Orders, epochs: int, batch_size: int) -> Iterator[float]:
+        """Yield the same losses, of epochs that were trained several in a call.
+
+        The call ends where the estimator does, so no epoch too many is trained.
+        """
+        estimator = self.estimator
+        done, n = 0, _FIRST_EPOCHS
+        while done < epochs:
+            n = min(n, epochs - done, max(_ORDERS // self.train.rows, 1))
+            plateau = Plateau(
+                estimator.tol,
+                estimator.n_iter_no_change,
+                estimator.best_loss_,
+                estimator._no_improvement_count,
+            )
+            begin = time.perf_counter()
+            interruption = None
+            try:
+                self.engine.epochs(self.train, orders.draw(n), n, batch_size, plateau)
+            except KeyboardInterrupt as interrupt:
+                interruption = interrupt
+            long = time.perf_counter() - begin > _LONG
+            orders.keep(len(plateau.losses))
+            yield from plateau.losses
+            if interruption is not None:
+                raise interruption
+            done += len(plateau.losses)
+            n = n if long else 2 * n
 
     def _note(self, loss: float) -> dict[str, float]:
         """Write down what an epoch has brought."""

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from joblib.parallel import get_active_backend
+
 _leaders: list[int] = []  # threads that have handed models out to others
 _lock = threading.Lock()
 
@@ -29,5 +31,12 @@ def one_thread_per_model() -> Iterator[None]:
 
 
 def thread_limit() -> int:
-    """Return the most threads that a model trained in this thread may use, 0 for no limit."""
-    return 1 if _leaders and threading.get_ident() not in _leaders else 0
+    """Return the most threads that a model trained in this thread may use, 0 for no limit.
+
+    The processes of joblib and dask limit themselves, by a variable that is obeyed when the library
+    is loaded; threads of joblib's cannot.
+    """
+    if _leaders and threading.get_ident() not in _leaders:
+        return 1
+    helps = threading.current_thread() is not threading.main_thread()
+    return 1 if helps and get_active_backend()[0].nesting_level else 0

@@ -19,6 +19,7 @@ SUITES = (
     "fit",
     "inference",
     "torch",
+    "sklearn",
 )
 
 

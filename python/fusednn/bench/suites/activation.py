@@ -21,7 +21,7 @@ from fusednn.bench.harness import Candidate, Case, Work, close_to
 from fusednn.bench.rivals import jax_call
 
 SIZES = {"cache": 1 << 14, "memory": 1 << 24}
-NORMALISED = [(1024, 1024), (8192, 1024)]
+NORMALISED = [(256, 512), (1024, 1024), (8192, 1024)]
 SAMPLED = 1 << 14  # elements that the gate looks at, spread over the array
 TOLERANCE = 2e-6
 NORM_TOLERANCE = 1e-4  # sums over many rows in float32
