@@ -27,13 +27,14 @@ CXX_FILE = $(shell $(CXX) -print-file-name=$(1))
 PRELOAD_asan = $(call CXX_FILE,libasan.so) $(call CXX_FILE,libstdc++.so)
 PRELOAD_tsan = $(call CXX_FILE,libtsan.so) $(call CXX_FILE,libstdc++.so)
 
-.PHONY: help demo test bench lint format wheel stubs dev asan tsan emulator cuda aarch64 clean
+.PHONY: help demo test bench docs lint format wheel stubs dev asan tsan emulator cuda aarch64 clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     train on real data, beside scikit-learn and PyTorch where they are installed"
 	@echo "make test     build the wheel, install it, run the C++ and the Python tests on it"
 	@echo "make bench    measure speed beside the machine's limits and other libraries (BENCH=--quick)"
+	@echo "make docs     the documentation as a site, into $(BUILD)/docs"
 	@echo "make lint     ruff, mypy, clang-format (make format mends what can be mended)"
 	@echo "make wheel    source archive and portable wheel, into dist/"
 	@echo "make stubs    write python/fusednn/_core.pyi anew from the compiled module"
@@ -88,6 +89,11 @@ test: $(VENV)/.stamp-extras-$(TEST_EXTRAS) $(VENV)/.stamp-fusednn
 bench: $(VENV)/.stamp-extras-$(DEMO_EXTRAS) $(VENV)/.stamp-fusednn
 	$(BIN)/python -m fusednn bench $(BENCH)
 
+# Numbers come from bench/results, the reference from docstrings; a warning is an error.
+docs: $(VENV)/.stamp-docs-group $(VENV)/.stamp-fusednn
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(BUILD))/docs
+	@echo "$(BUILD)/docs/index.html"
+
 # ---- quality -----------------------------------------------------------------------------------
 
 lint: $(VENV)/.stamp-lint-group
@@ -125,9 +131,12 @@ asan tsan: $(VENV)/.stamp-extras-test
 # The test bodies of the CPU. The slowest are left out: a thousand threads of a device share one here.
 emulator: $(VENV)/.stamp-extras-test
 	$(MAKE) dev PRESET=emulator
+	$(BIN)/cmake --build $(BUILD)/dev/emulator --target test_emulator
+	$(BUILD)/dev/emulator/tests/emulator/test_emulator
 	PYTHONPATH=$(BUILD)/dev/emulator/package $(BIN)/python -m pytest -q --device cuda \
 	  --deselect tests/python/test_refusals.py::test_random_calls_are_refused_or_harmless \
 	  tests/rules tests/optim/test_optim.py tests/bindings/test_cuda.py \
+	  tests/bindings/test_device_arrays.py \
 	  tests/bindings/test_network.py tests/bindings/test_ops.py tests/python/test_layers.py \
 	  tests/python/test_losses.py tests/python/test_optimizers.py tests/python/test_models.py \
 	  tests/python/test_saving.py tests/python/test_refusals.py

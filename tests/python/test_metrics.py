@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from tests.rivals import import_keras
 
 import fusednn
 from fusednn import layers, metrics
@@ -47,7 +48,7 @@ def through_softmax(p, y, wanted, weight=None, sparse=False):
 
 
 def keras_metrics():
-    keras = pytest.importorskip("keras")
+    keras = import_keras()
     return keras.metrics
 
 

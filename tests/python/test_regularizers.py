@@ -2,16 +2,13 @@
 """Regularisers, learning-rate multipliers and schedules, against Keras, PyTorch and NumPy."""
 
 import math
-import os
 
 import numpy as np
 import pytest
+from tests.rivals import import_keras
 
 import fusednn
 from fusednn import optimizers, regularizers, schedules
-
-# Keras reads its backend once, when it is imported.
-os.environ.setdefault("KERAS_BACKEND", "torch")
 
 RULES = {
     "l1": regularizers.L1(0.02),
@@ -46,7 +43,7 @@ def model_of(optimizer, kernel=None, bias=None, multiplier=1.0):
 @pytest.mark.parametrize("kernel", sorted(RULES))
 @pytest.mark.parametrize("bias", ["l2", "none"])
 def test_keras_gives_the_same_weights_and_losses(kernel, bias):
-    keras = pytest.importorskip("keras")
+    keras = import_keras()
     x, y = data()
     model = model_of("adam", RULES[kernel], RULES[bias])
     convert = {"L1": keras.regularizers.L1, "L2": keras.regularizers.L2}
@@ -128,7 +125,7 @@ KERAS = {
 
 @pytest.mark.parametrize(("name", "arguments"), [(n, a) for n in KERAS for a in KERAS[n]])
 def test_keras_schedules(name, arguments):
-    keras = pytest.importorskip("keras")
+    keras = import_keras()
     ours = getattr(schedules, name)(*arguments)
     theirs = getattr(keras.optimizers.schedules, name)(*arguments)
     steps = np.arange(50)
@@ -140,7 +137,7 @@ def test_keras_schedules(name, arguments):
 
 def test_cosine_with_warm_up():
     rate = schedules.CosineDecay(0.05, 30, 0.1, warmup_target=0.3, warmup_steps=10)
-    keras = pytest.importorskip("keras")
+    keras = import_keras()
     theirs = keras.optimizers.schedules.CosineDecay(
         0.05, 30, 0.1, warmup_target=0.3, warmup_steps=10
     )

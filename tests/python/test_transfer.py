@@ -58,6 +58,54 @@ def test_frozen_layers_stay(data):
     assert changed(before, base) == [False] * 4 + [True] * 2
 
 
+def normalised(frozen, seed=0):
+    model = fusednn.Sequential(
+        [
+            layers.Dense(5, "tanh", name="first"),
+            layers.BatchNormalization(momentum=0.5, name="norm", trainable=not frozen),
+            layers.Dense(3, name="head"),
+        ],
+        input_shape=(6,),
+        seed=seed,
+    )
+    model.compile(optimizers.SGD(0.1), "mse", precision="float64", seed=0)
+    rng = np.random.default_rng(2)
+    model.get_layer("norm").set_weights([rng.uniform(0.5, 2, 5) for _ in range(4)])
+    return model
+
+
+def test_frozen_normalisation_is_at_inference(data):
+    x, y = data
+    model = normalised(frozen=True)
+    before = copies(model)
+    expected = ((model.predict(x) - y) ** 2).mean()
+    history = model.fit(x, y, batch_size=40, shuffle=False, verbose=0)
+    assert history.history["loss"][0] == pytest.approx(expected, rel=1e-12)
+    assert changed(before, model) == [True, True, False, False, False, False, True, True]
+    # One step of the layer below, by hand.
+    k1, b1, gamma, beta, mean, variance, k2, b2 = before
+    h = np.tanh(x @ k1 + b1)
+    scale = gamma / np.sqrt(variance + 1e-3)
+    error = 2 * (((h - mean) * scale + beta) @ k2 + b2 - y) / y.size
+    dz = (error @ k2.T) * scale * (1 - h**2)
+    np.testing.assert_allclose(model.get_weights()[0], k1 - 0.1 * x.T @ dz, rtol=0, atol=1e-12)
+    model.get_layer("norm").trainable = True
+    before = copies(model)
+    model.fit(x, y, verbose=0)
+    assert all(changed(before, model))
+
+
+def test_gradients_through_frozen_normalisation(data):
+    entry = layers.Input((6,))
+    hidden = layers.Dense(4, "tanh")(entry)
+    frozen = layers.BatchNormalization(trainable=False)(hidden)
+    model = fusednn.Model(entry, layers.Dense(3)(layers.Add()([hidden, frozen])))
+    model.compile("sgd", "mse", seed=0)
+    assert max(model.check_gradients(*data).values()) < 1e-6
+    other = normalised(frozen=True)
+    assert max(other.check_gradients(*data).values()) < 1e-6
+
+
 # ---- feature extraction, new heads ---------------------------------------------------------------
 
 
