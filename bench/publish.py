@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Merge results, commit-ready: one JSON, its pictures, and the README's table.
+"""Merge results, commit-ready: one JSON, a page with all of it, pictures, and the README's table.
 
     python bench/publish.py step.json fit.json          # into bench/results/<version>-<cpu>.json
     python bench/publish.py bench/results/0.1.0-x.json  # table and pictures of what is there
@@ -71,6 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
     session.save(document, path)
     print(path)
     _draw(document, path)
+    everything = path.with_suffix(".md")
+    beside = report.pictures(path.resolve(), everything.resolve())
+    everything.write_text(report.page(document, beside), "utf-8")
+    print(everything)
     shown = report.pictures(path.resolve(), README.resolve())
     README.write_text(report.with_numbers(README.read_text("utf-8"), document, shown), "utf-8")
     print(README)

@@ -25,6 +25,13 @@ def test_results_fit_the_schema(path):
     assert all(record["checked"] for record in document["cases"])
 
 
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_the_page_of_a_result_has_its_numbers(path):
+    page = path.with_suffix(".md")
+    made = report.page(json.loads(path.read_text()), report.pictures(path, page))
+    assert page.read_text() == made, f"run `python bench/publish.py {path}`"
+
+
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="there are no results here")
 @pytest.mark.skipif(report.BEGIN not in README, reason="the README has no table of results yet")
 def test_the_readme_has_the_numbers_of_a_result():

@@ -301,10 +301,9 @@ double number_of(const py::dict& given, const char* key, const char* argument) {
 }
 
 // Epochs until the loss no longer falls; `plateau` is brought up to date, also where Ctrl-C ends them.
-void train_epochs(BoundNetwork& self, const py::list& inputs,
-                  const py::list& targets, Index batch_size, Index epochs,
-                  const py::dict& plateau, const py::object& order, int max_threads,
-                  const py::dict& schedules) {
+void train_epochs(BoundNetwork& self, const py::list& inputs, const py::list& targets,
+                  Index batch_size, Index epochs, const py::dict& plateau, const py::object& order,
+                  int max_threads, const py::dict& schedules) {
   if (epochs < 0) {
     throw std::invalid_argument("epochs=" + std::to_string(epochs) + " must not be negative");
   }
@@ -323,9 +322,8 @@ void train_epochs(BoundNetwork& self, const py::list& inputs,
   options.schedules = read_schedules(data, schedules, epochs * steps);
   Outside outside(py::none(), 0);
   options.watcher = outside.watcher();
-  const std::vector<double> losses = without_gil([&] {
-    return engine::train_epochs(self.network, data.set, options, epochs, loss, rule);
-  });
+  const std::vector<double> losses = without_gil(
+      [&] { return engine::train_epochs(self.network, data.set, options, epochs, loss, rule); });
   plateau["best"] = rule.best;
   plateau["stalls"] = rule.stalls;
   plateau["losses"] = losses;
@@ -473,11 +471,12 @@ void bind_network(py::module_& m) {
       "One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; "
       "it keeps the last one. The report goes on from that of the part that was begun. With "
       "mixup, samples are mixed in shares of the symmetric beta distribution with this parameter.");
-  network.def("train_epochs", &train_epochs, "inputs"_a, "targets"_a, "batch_size"_a, "epochs"_a,
-              "plateau"_a, "order"_a = py::none(), "max_threads"_a = 0, "schedules"_a = py::dict(),
-              "Epochs one after another until the loss, (factor x losses + penalty + offset) / rows, "
-              "has not fallen by tol for more than `patience` in a row. The losses go into the plateau. "
-              "Order and schedules are those of all epochs, end to end.");
+  network.def(
+      "train_epochs", &train_epochs, "inputs"_a, "targets"_a, "batch_size"_a, "epochs"_a,
+      "plateau"_a, "order"_a = py::none(), "max_threads"_a = 0, "schedules"_a = py::dict(),
+      "Epochs one after another until the loss, (factor x losses + penalty + offset) / rows, "
+      "has not fallen by tol for more than `patience` in a row. The losses go into the plateau. "
+      "Order and schedules are those of all epochs, end to end.");
   network.def("evaluate", &evaluate, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(),
               "batch_size"_a = 32, "order"_a = py::none(), "watcher"_a = py::none(),
               "interval"_a = 0.05, "max_threads"_a = 0, "begun"_a = py::none(),

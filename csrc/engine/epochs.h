@@ -13,7 +13,7 @@ namespace fusednn::engine {
 struct Plateau {
   double tol = 0;
   double patience = 0;  // may be infinite
-  double best = 0;  // lowest loss so far
+  double best = 0;      // lowest loss so far
   Index stalls = 0;
 
   bool reached(double loss) {

@@ -18,8 +18,7 @@ from fusednn.bench import report
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
 FOLDER = "results"  # of the site
 
-# What the front page shows, and the rivals of its headline.
-_FRONT = ("step", "fit", "inference")
+# The rivals of the front page's headline.
 _HEADLINE = {"torch-eager": "PyTorch", "torch-compile": "torch.compile", "jax": "JAX"}
 
 
@@ -49,14 +48,13 @@ def _headline(document: dict[str, Any]) -> str:
 
 def shortly(path: Path, document: dict[str, Any]) -> str:
     """Return what the front page shows of a result."""
-    cases = [record for record in document["cases"] if record["suite"] in _FRONT]
     pictures = dict(list(_pictures(path).items())[:1])
-    return f"{_headline(document)}\n\n{report.readme({**document, 'cases': cases}, pictures)}"
+    return f"{_headline(document)}\n\n{report.readme(document, pictures)}"
 
 
 def everything(path: Path, document: dict[str, Any]) -> str:
-    """Return all that the README shows of a result, and the result itself."""
-    text = report.readme(document, _pictures(path))
+    """Return all suites of a result, and the result itself."""
+    text = report.readme(document, _pictures(path), report.HEADINGS)
     return f"## {document['machine']['cpu']}\n\n{text}\n\n[All of it as JSON]({FOLDER}/{path.name})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +148,19 @@ def _teams(by_threads: dict[str, float], unit: str = "GFLOP/s") -> str:
 # ---- the README --------------------------------------------------------------------------------
 
 # Suite -> heading of its first column.
-IN_README = {
+HEADINGS = {
     "step": "one training step",
     "fit": "one training",
     "inference": "inference",
     "torch": "torch program",
+    "sklearn": "scikit-learn program",
+    "optimizer": "optimizer step",
+    "gemm": "matrix product or layer",
+    "activation": "activation or normalisation",
+    "loss": "loss with gradient",
+    "growth": "step of a growing network",
 }
+IN_README = ("step", "fit", "inference")
 # Kind of picture -> what it shows; the files stand beside the JSON, see `picture`.
 PICTURES = {
     "steps": "Time of a training step in each library, and the floor",
@@ -175,24 +182,33 @@ def pictures(result: Path, page: Path) -> dict[str, str]:
     }
 
 
-def readme(document: Document, shown: Mapping[str, str] | None = None) -> str:
+def readme(
+    document: Document,
+    shown: Mapping[str, str] | None = None,
+    suites: Collection[str] = IN_README,
+) -> str:
     """Return what stands in the README between the marks, as Markdown.
 
     Times are medians; a rival's cell has its own time and how many times ours that is. What is too
     noisy to conclude has no number. `shown` are the pictures: text -> file.
     """
     parts = []
-    for suite, heading in IN_README.items():
+    for suite in suites:
         records = [
             record
             for record in document["cases"]
             if record["suite"] == suite and record["checked"] and record["rivals"]
         ]
         if records:
-            parts.append(_markdown(heading, records))
+            parts.append(_markdown(HEADINGS[suite], records))
     parts += [f"![{text}]({file})" for text, file in (shown or {}).items()]
     parts.append(_small_print(document))
     return "\n\n".join(parts)
+
+
+def page(document: Document, shown: Mapping[str, str] | None = None) -> str:
+    """Return all suites of a result as a page of its own."""
+    return f"# Measured on {document['machine']['cpu']}\n\n{readme(document, shown, HEADINGS)}\n"
 
 
 def _small_print(document: Document) -> str:
