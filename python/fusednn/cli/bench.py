@@ -21,17 +21,11 @@ from typing import Any
 import fusednn
 from fusednn.bench import ceilings, harness, report, rivals, session, suites
 from fusednn.cli import UsageError
+from fusednn.cli.reading import whole_number
 
 SUMMARY = "measure speed beside the limits of the machine and other libraries"
 RIGHT, WRONG, NOISY = 0, 1, 3
 LEAST_GAIN = 0.75  # of the threads' number; less is worth a word
-
-
-def _threads(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
 
 
 def _suites(text: str) -> list[str]:
@@ -86,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     parser.add_argument(
         "--threads",
-        type=_threads,
+        type=whole_number(1),
         metavar="N",
         help="threads for every library (default: what fusednn uses)",
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import fusednn
 from fusednn import datasets
 from fusednn.cli import UsageError, rivals, tables
 from fusednn.cli.contention import Contention
+from fusednn.cli.reading import whole_number
 from fusednn.datasets import Dataset
 from fusednn.models import Sequential
 
@@ -222,16 +222,6 @@ def _chosen(name: str) -> list[datasets.Entry]:
     return there
 
 
-def _at_least(low: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{value} is less than {low}")
-        return value
-
-    return integer
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of ``demo``."""
     parser.add_argument(
@@ -241,7 +231,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="data set to train on (default: all that are installed)",
     )
-    parser.add_argument("--epochs", type=_at_least(1), metavar="N", help="passes over the data")
+    parser.add_argument("--epochs", type=whole_number(1), metavar="N", help="passes over the data")
     parser.add_argument(
         "--output",
         type=Path,
@@ -253,7 +243,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-rivals", action="store_true", help="do not compare with scikit-learn and torch"
     )
     parser.add_argument(
-        "--seed", type=_at_least(0), default=0, metavar="N", help="seed (default: %(default)s)"
+        "--seed", type=whole_number(0), default=0, metavar="N", help="seed (default: %(default)s)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress, no confusion matrix")
 
