@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import zlib
 
@@ -44,6 +45,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell lets what it starts in the background ignore Ctrl-C; tests that send it would wait
+    # for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--numpy-only"):
         # An import of these now fails, so pytest.importorskip skips what needs them.
         sys.modules.update(dict.fromkeys(HEAVY_MODULES))
