@@ -131,9 +131,20 @@ void put_on_device(View& result, py::handle object, uint64_t queue, const std::s
   }
 }
 
+// The stream on which the library of an array on a device works.
+uint64_t queue_of(py::handle object, const std::string& argument) {
+  try {
+    return devices().attr("queue_of")(object).cast<uint64_t>();
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_ValueError)) throw;
+    throw std::invalid_argument(argument + ": lies on the device cuda; " +
+                                py::str(error.value()).cast<std::string>());
+  }
+}
+
 // What libraries without DLPack show (numba): a dictionary.
 View view_of_cuda_interface(py::handle object, const std::string& argument) {
-  const auto queue = devices().attr("queue_of")(object).cast<uint64_t>();
+  const uint64_t queue = queue_of(object, argument);
   const auto interface = object.attr("__cuda_array_interface__").cast<py::dict>();
   const auto data = interface["data"].cast<py::tuple>();
   const py::dtype dtype = py::dtype::from_args(interface["typestr"]);
@@ -162,7 +173,7 @@ View view_of_dlpack(py::handle object, const std::string& argument) {
     const int32_t device = object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int32_t>();
     py::dict options;
     if (device == dlpack::kCuda || device == dlpack::kCudaManaged) {
-      queue = devices().attr("queue_of")(object).cast<uint64_t>();
+      queue = queue_of(object, argument);
       options["stream"] = *queue;
     } else if (device != dlpack::kCpu && device != dlpack::kCudaHost &&
                device != dlpack::kRocmHost) {
