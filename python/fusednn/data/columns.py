@@ -7,6 +7,7 @@ without executing anything.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -19,24 +20,24 @@ from fusednn.data.table import is_missing
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(abc.ABC):
     """A column and what is made of it; `missing` says whether a column says where it was empty."""
 
     kind: ClassVar[str]
     name: str
 
     @property
+    @abc.abstractmethod
     def outputs(self) -> list[str]:
         """The names of the inputs that it becomes."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def transform(self, cells: np.ndarray) -> np.ndarray:
         """Return the inputs, shape (rows, len(outputs)), in float64."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self) -> str:
         """Return in a few words what is done."""
-        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         """Return plain values from which `from_config` makes it again."""
