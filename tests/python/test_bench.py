@@ -72,7 +72,7 @@ def test_ratios_are_taken_within_a_round():
     # The machine becomes ten times slower half way: the medians' ratio would be nonsense.
     ours = [1.0] * 5 + [10.0] * 6
     other = [2.0] * 6 + [20.0] * 5
-    ratio = harness.per_round(ours, other)
+    ratio = Summary.of(harness.per_round(ours, other))
     assert ratio.median == 2.0
     assert ratio.conclusive
     assert not Summary.of(ours).conclusive
@@ -86,6 +86,24 @@ def test_one_slow_round_changes_nothing():
 def test_the_limit_of_noise():
     assert Summary(1.0, 1.0, 1.0 + harness.MOST_SPREAD, 1.0, 30).conclusive
     assert not Summary(1.0, 1.0, 1.001 + harness.MOST_SPREAD, 1.0, 30).conclusive
+
+
+@pytest.mark.parametrize(
+    ("n", "rank"),  # of the least of the two, by tables of the sign test
+    [(1, 1), (5, 1), (6, 1), (8, 1), (9, 2), (12, 3), (15, 4), (30, 10)],
+)
+def test_the_likely_range_of_a_median(n, rank):
+    values = list(range(1, n + 1))
+    assert harness.likely_range(values[::-1]) == [rank, n + 1 - rank]
+
+
+def test_the_likely_range_holds_the_true_median():
+    rng = np.random.default_rng(5)
+    held = 0
+    for values in rng.lognormal(size=(4000, 15)):  # its median is 1
+        low, high = harness.likely_range(values)
+        held += low <= 1 <= high
+    assert 0.955 < held / 4000 < 0.975  # 96.5 % by the binomial distribution
 
 
 # ---- turns -------------------------------------------------------------------------------------
@@ -271,7 +289,8 @@ def test_noise_of_a_rival_spoils_its_ratio_only(monkeypatch):
     assert record["ratios"]["jax"] == pytest.approx(2.0)
     assert not record["conclusive"]
     assert report.NOISY in report.verdict(record)
-    assert "torch noisy" in report.verdict(record)
+    assert record["ranges"]["torch"] == pytest.approx([0.5, 1.5])
+    assert "torch 0.50-1.50 x" in report.verdict(record)
 
 
 def test_our_own_noise_leaves_no_percentage(monkeypatch):
@@ -283,8 +302,10 @@ def test_our_own_noise_leaves_no_percentage(monkeypatch):
 def test_nothing_is_concluded_while_others_use_the_processors(monkeypatch):
     times = {"fusednn": STEADY, "torch": [6e-3] * 9}
     record = record_of(monkeypatch, times, taken=harness.MOST_TAKEN + 0.01)
-    assert record["ratios"] == {"torch": None}
+    assert record["ratios"] == record["ranges"] == {"torch": None}
+    assert record["range_us"] is None
     assert record["percent_of_floor"] is None
+    assert "torch noisy" in report.verdict(record)
     assert not record["conclusive"]
     assert record_of(monkeypatch, times, taken=None)["conclusive"]  # nobody knows
 
@@ -366,9 +387,10 @@ def test_sizes_of_teams(threads, sizes):
 
 def reached(**changes):
     """A record with what goals are judged by."""
-    record = {"bytes": 8e3, "threads": 2, "steady": True, "percent_of_floor": 91.0}
-    record["ours"] = {"median": 1.0}
+    record = {"bytes": 8e3, "threads": 2, "steady": True, "floor_us": 0.91}
+    record.update(ours={"median": 1.0}, range_us=[0.8, 1.25])
     record["ratios"] = {"torch": 3.0, "numpy": 1.4, "fusednn-bare": 0.96}
+    record["ranges"] = {"torch": [2.0, 4.0], "numpy": [1.2, 1.6], "fusednn-bare": [0.9, 1.0]}
     return {**record, **changes}
 
 
@@ -377,22 +399,31 @@ def reached(**changes):
     [
         (goals.floor(0.9), {}, 0.91, True),
         (goals.floor(0.92), {}, 0.91, False),
-        (goals.floor(0.9), {"percent_of_floor": None}, None, None),
+        (goals.floor(0.9), {"floor_us": None}, None, None),
+        (goals.floor(0.9), {"steady": False}, None, None),  # between 0.728 and 1.1375
+        (goals.floor(0.7), {"steady": False}, 0.728, True),
+        (goals.floor(1.2), {"steady": False}, 1.1375, False),
         (goals.ratio(1.4), {}, 1.4, True),  # the best of other libraries, not of ours
         (goals.ratio(1.5), {}, 1.4, False),
         (goals.ratio(2.0, "torch"), {}, 3.0, True),
         (goals.ratio(2.0, "torch", "numpy"), {}, 1.4, False),
         (goals.ratio(2.0, "jax"), {}, None, None),  # did not take part
-        (goals.ratio(1.0), {"ratios": {"torch": 3.0, "numpy": None}}, None, None),
+        (goals.ratio(1.4), {"ratios": {"torch": 3.0, "numpy": None}}, None, None),
+        (goals.ratio(1.1), {"ratios": {"torch": 3.0, "numpy": None}}, 1.2, True),
+        (goals.ratio(1.7), {"ratios": {"torch": 3.0, "numpy": None}}, 1.6, False),
+        (goals.ratio(1.0), {"ranges": {"torch": [2.0, 4.0], "numpy": None}}, None, None),
         (goals.ratio(1.0), {"ratios": {}}, None, None),
         (goals.ratio(0.95, "fusednn-bare"), {}, 0.96, True),
         (goals.stream(0.9, "copy"), {}, 8 / 9, False),  # 8 of 9 GB/s
         (goals.stream(0.8, "read"), {}, 0.8, True),
         (goals.stream(0.8, "read"), {"steady": False}, None, None),
+        (goals.stream(0.8, "read"), {"range_us": None}, None, None),
         (goals.time(1.0), {}, 1.0, True),
         (goals.time(0.9), {}, 1.0, False),
         (goals.time(0.9), {"steady": False}, None, None),
-        (goals.time(0.9), {"ours": None}, None, None),
+        (goals.time(1.3), {"steady": False}, 1.25, True),
+        (goals.time(0.7), {"steady": False}, 0.8, False),
+        (goals.time(0.9), {"ours": None, "range_us": None}, None, None),
     ],
 )
 def test_goals(goal, changes, value, met):

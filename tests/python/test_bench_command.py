@@ -87,7 +87,10 @@ def test_quick_run(quick_run):
         (lambda d: d["cases"][0]["ours"].pop("iqr"), "cases[0].ours.iqr is missing"),
         (lambda d: d["cases"][0].update(complaint="off"), "exclude each other"),
         (lambda d: d["cases"][0].update(checked=False, complaint="off"), "has been checked"),
-        (lambda d: d["cases"][0]["ratios"].update(torch=2.0), "every rival has a ratio"),
+        (
+            lambda d: d["cases"][0]["ratios"].update(torch=2.0),
+            "every rival has its place in ratios",
+        ),
         (lambda d: d["cases"][0].update(goals=[{"kind": "floor"}]), "goals[0].limit is missing"),
         (lambda d: d["cases"][0].update(steady=False, conclusive=True), "is not steady"),
         (lambda d: d.update(schema=0), "schema is 0"),
@@ -152,6 +155,7 @@ def measured(document, suite, **changes):
     record.update(ours=times, steady=True, conclusive=False, percent_of_floor=50.0)
     record["rivals"] = {"torch-fused": {**times, "median": 150.0}, "jax": times}
     record["ratios"] = {"torch-fused": 75.0, "jax": None}
+    record["ranges"] = {"torch-fused": [74.0, 76.0], "jax": None}
     return {**record, **changes}
 
 
@@ -194,6 +198,7 @@ def test_readme_shows_no_number_from_noise(quick_run):
     record["steady"] = True
     record["rivals"] = {"torch-eager": {**record["ours"], "median": 150.0}, "jax": record["ours"]}
     record["ratios"] = {"torch-eager": 75.0, "jax": None}
+    record["ranges"] = {"torch-eager": [74.0, 76.0], "jax": None}
     document["cases"] = [record]
     page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     made = report.with_numbers(page, document)
@@ -202,8 +207,12 @@ def test_readme_shows_no_number_from_noise(quick_run):
     assert made.startswith("before\n")
     assert made.endswith("\nafter\n")
     assert report.with_numbers(made, document) == made
-    document["cases"][0]["steady"] = False
-    assert "| small | noisy |" in report.with_numbers(page, document)
+    record.update(steady=False, range_us=None)
+    assert "| small | **noisy** |" in report.with_numbers(page, document)
+    record.update(range_us=[1.9, 3.0])
+    record["ranges"]["jax"] = [1.2, 2.5]
+    made = report.with_numbers(page, document)
+    assert "| small | **1.9 µs - 3 µs** | 41 % | 150 µs, 75.00 x | 1.20-2.50 x |" in made
 
 
 def test_readme_shows_the_pictures_that_exist(tmp_path):

@@ -45,7 +45,8 @@ def measured():
         **{"isa": document["machine"]["isa"], "date": document["date"], "flops": 1.0},
         **{"bytes": 1.0, "floor_us": 1.0, "checked": True, "complaint": "", "ours": times},
         **{"rivals": {"torch-fused": {**times, "median": 150.0}}, "refused": {}, "quality": {}},
-        **{"ratios": {"torch-fused": 75.0}, "percent_of_floor": 50.0, "taken_by_others": 0.0},
+        **{"ratios": {"torch-fused": 75.0}, "ranges": {"torch-fused": [74.0, 76.0]}},
+        **{"range_us": [1.9, 2.1], "percent_of_floor": 50.0, "taken_by_others": 0.0},
         "goals": [{"kind": "ratio", "limit": 14.0, "of": [], "value": 75.0, "met": True}],
         **{"steady": True, "conclusive": True},
     }

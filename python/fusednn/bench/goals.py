@@ -2,7 +2,8 @@
 """What a case is meant to reach, and whether it did.
 
 A goal is a number that a rival, or the machine, sets in the same run, so that it means the same on
-any machine. Where the numbers that it needs are missing or too noisy, it is neither met nor missed.
+any machine. Where the numbers that it needs are missing, or their range has the limit in it, it is
+neither met nor missed.
 """
 
 from __future__ import annotations
@@ -58,32 +59,59 @@ def is_own(rival: str) -> bool:
     return rival.split("-")[0] == "fusednn"
 
 
-def _ratio(goal: Goal, record: Mapping[str, Any]) -> float | None:
-    ratios = record["ratios"]
-    names = [n for n in ratios if (n in goal.of if goal.of else not is_own(n))]
-    values = [ratios[name] for name in names]
-    return None if not values or None in values else float(min(values))
+# What was reached: likely at least, likely at most, and the number itself where the rounds agree.
+Reached = tuple[float, float, float | None]
 
 
-def _stream(goal: Goal, record: Mapping[str, Any], ceilings: Mapping[str, Any]) -> float | None:
-    if not record["steady"]:
+def _time(record: Mapping[str, Any]) -> Reached | None:
+    if record["range_us"] is None:
         return None
-    reached = record["bytes"] / (record["ours"]["median"] * 1e-6)
-    by_threads = ceilings["memory"][goal.of[0]]
-    return float(reached / (1e9 * by_threads[str(record["threads"])]))
+    low, high = record["range_us"]
+    return low, high, record["ours"]["median"] if record["steady"] else None
 
 
-def _value(goal: Goal, record: Mapping[str, Any], ceilings: Mapping[str, Any]) -> float | None:
-    if record["ours"] is None:
+def _share(least_us: float | None, record: Mapping[str, Any]) -> Reached | None:
+    """Return how much of our time some other time is."""
+    time = _time(record)
+    if least_us is None or time is None:
         return None
+    low, high, median = time
+    return least_us / high, least_us / low, median and least_us / median
+
+
+def _ratio(goal: Goal, record: Mapping[str, Any]) -> Reached | None:
+    names = [n for n in record["ratios"] if (n in goal.of if goal.of else not is_own(n))]
+    ranges = [record["ranges"][name] for name in names]
+    if not ranges or None in ranges:
+        return None
+    values = [record["ratios"][name] for name in names]
+    value = None if None in values else float(min(values))
+    return min(low for low, _ in ranges), min(high for _, high in ranges), value
+
+
+def _reached(goal: Goal, record: Mapping[str, Any], ceilings: Mapping[str, Any]) -> Reached | None:
     if goal.kind == "floor":
-        percent = record["percent_of_floor"]
-        return None if percent is None else percent / 100
+        return _share(record["floor_us"], record)
     if goal.kind == "ratio":
         return _ratio(goal, record)
     if goal.kind == "stream":
-        return _stream(goal, record, ceilings)
-    return record["ours"]["median"] if record["steady"] else None
+        rate = 1e9 * ceilings["memory"][goal.of[0]][str(record["threads"])]
+        return _share(1e6 * record["bytes"] / rate, record)
+    return _time(record)
+
+
+def _judged_by(reached: Reached | None, limit: float) -> float | None:
+    """Return the number that decides; None if there is none.
+
+    Rounds that differ too much for one number may still all lie on one side of the limit: then
+    the end of their range that is nearest to it decides.
+    """
+    if reached is None:
+        return None
+    low, high, value = reached
+    if value is not None:
+        return value
+    return low if low >= limit else high if high <= limit else None
 
 
 def judged(
@@ -95,7 +123,7 @@ def judged(
     """
     found = []
     for goal in goals:
-        value = _value(goal, record, ceilings)
+        value = _judged_by(_reached(goal, record, ceilings), goal.limit)
         met = None
         if value is not None:
             met = value <= goal.limit if goal.kind == "time" else value >= goal.limit

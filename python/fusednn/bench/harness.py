@@ -178,9 +178,25 @@ class Summary:
         }
 
 
-def per_round(ours: Sequence[float], other: Sequence[float]) -> Summary:
+def per_round(ours: Sequence[float], other: Sequence[float]) -> list[float]:
     """Return how many times our time a rival needs, round by round."""
-    return Summary.of([b / a for a, b in zip(ours, other, strict=True)])
+    return [b / a for a, b in zip(ours, other, strict=True)]
+
+
+def likely_range(values: Sequence[float]) -> list[float]:
+    """Return between which two measurements the true median lies, with 95 % probability.
+
+    Each measurement is below the true median as likely as above it, whatever the distribution; so
+    how many are below is binomial, and the k-th from either end bounds the median. Fewer than six
+    measurements cannot be that sure; theirs are the least and the largest.
+    """
+    ordered, n = sorted(values), len(values)
+    k, tail = 0, 0.5**n
+    while tail <= 0.025:
+        k += 1
+        tail += math.comb(n, k) * 0.5**n
+    k = max(k, 1)
+    return [ordered[k - 1], ordered[n - k]]
 
 
 # ---- the gate ----------------------------------------------------------------------------------
@@ -350,6 +366,8 @@ def measure(
         "rivals": {},
         "refused": {},
         "ratios": {},
+        "range_us": None,
+        "ranges": {},
         "quality": {},
         "goals": [],
         "percent_of_floor": None,
@@ -380,10 +398,13 @@ def measure(
 
     mine = times.pop("fusednn")
     ours = Summary.of(mine)
-    ratios = {name: per_round(mine, theirs) for name, theirs in times.items()}
+    rounds = {name: per_round(mine, theirs) for name, theirs in times.items()}
+    ratios = {name: Summary.of(values) for name, values in rounds.items()}
     record["ours"] = ours.as_times()
     record["rivals"] = {name: Summary.of(theirs).as_times() for name, theirs in times.items()}
     record["ratios"] = {n: r.median if quiet and r.conclusive else None for n, r in ratios.items()}
+    record["range_us"] = likely_range([1e6 * seconds for seconds in mine]) if quiet else None
+    record["ranges"] = {n: likely_range(v) if quiet else None for n, v in rounds.items()}
     record["taken_by_others"] = taken
     record["steady"] = quiet and ours.conclusive
     set_floor(record, floor)

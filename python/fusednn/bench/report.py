@@ -39,8 +39,18 @@ def _ratio(record: Record, rival: str) -> str:
         return "refused"
     if rival not in record["ratios"]:
         return ""
-    ratio = record["ratios"][rival]
-    return "noisy" if ratio is None else f"{ratio:.2f} x"
+    ratio, likely = record["ratios"][rival], record["ranges"][rival]
+    if ratio is not None:
+        return f"{ratio:.2f} x"
+    return "noisy" if likely is None else f"{likely[0]:.2f}-{likely[1]:.2f} x"
+
+
+def _time(record: Record) -> str:
+    """Return our time; its range where it was not steady, nothing where it means nothing."""
+    if record["steady"]:
+        return duration(record["ours"]["median"])
+    likely = record["range_us"]
+    return "noisy" if likely is None else " - ".join(map(duration, likely))
 
 
 def _goals(record: Record) -> str:
@@ -190,7 +200,7 @@ def readme(
     """Return what stands in the README between the marks, as Markdown.
 
     Times are medians; a rival's cell has its own time and how many times ours that is. What is too
-    noisy to conclude has no number. `shown` are the pictures: text -> file.
+    noisy for a number has a range, or nothing. `shown` are the pictures: text -> file.
     """
     parts = []
     for suite in suites:
@@ -225,7 +235,8 @@ def _small_print(document: Document) -> str:
     return (
         f"Medians of interleaved rounds on {m['cpu']} ({m['isa']}), threads: {m['threads']}; "
         f"fusednn {m['versions']['fusednn']}, {libraries}; {document['date'][:10]}. "
-        f"A ratio is how many times our time the rival needs.{goals}"
+        f"A ratio is how many times our time the rival needs; where rounds differed too much for "
+        f"one number, the range in which it lies with 95 % probability.{goals}"
     )
 
 
@@ -233,7 +244,7 @@ def _rival_cell(record: Record, rival: str) -> str:
     if rival not in record["rivals"]:
         return ""
     if record["ratios"][rival] is None:
-        return "noisy"  # and no number, which somebody would believe
+        return _ratio(record, rival)  # and no time, which somebody would believe
     return f"{duration(record['rivals'][rival]['median'])}, {_ratio(record, rival)}"
 
 
@@ -247,10 +258,9 @@ def _markdown(heading: str, records: Sequence[Record]) -> str:
     lines.append("|" + "---|" * (len(rivals) + 3))
     for record in records:
         percent = record["percent_of_floor"]
-        # A time of ours that is not steady is shown by no number either.
         cells = [
             record["name"],
-            f"**{duration(record['ours']['median'])}**" if record["steady"] else "noisy",
+            f"**{_time(record)}**",
             "" if percent is None else f"{percent:.0f} %",
         ]
         cells += [_rival_cell(record, rival) for rival in rivals]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 NUMBER = (int, float)
 NOTHING = type(None)
 
@@ -37,6 +37,8 @@ CASE: Form = {
     "rivals": dict,
     "refused": dict,
     "ratios": dict,
+    "range_us": (list, NOTHING),
+    "ranges": dict,
     "quality": dict,
     "goals": list,
     "percent_of_floor": (*NUMBER, NOTHING),
@@ -105,8 +107,9 @@ def _case_problems(case: Any, place: str) -> Iterator[str]:
         yield f"{place}: a complaint and checked exclude each other"
     if case["checked"] != (case["ours"] is not None):
         yield f"{place}: what is timed has been checked, and the other way round"
-    if set(case["ratios"]) != set(case["rivals"]):
-        yield f"{place}: every rival has a ratio, which may be null"
+    for name in ("ratios", "ranges"):
+        if set(case[name]) != set(case["rivals"]):
+            yield f"{place}: every rival has its place in {name}, which may be null"
     if case["conclusive"] and not case["steady"]:
         yield f"{place}: conclusive, but our own time is not steady"
     if case["conclusive"] and None in case["ratios"].values():

@@ -7,6 +7,7 @@ steps: eager with torch's fused Adam is the rival of the same program with one t
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import importlib
@@ -125,13 +126,25 @@ def _program(way: str) -> Work:
         module = importlib.import_module("fusednn.torch.optim")
         return module.Adam(parameters, lr=rivals.LEARNING_RATE)
 
-    make = _fused_network if way == "FusedMLP" else rivals.torch_network
-    program = rivals.TorchProgram(make, adam)
+    theirs = rivals.TORCH_PROGRAMS["fused"]
+    if way == "FusedMLP":
+        program = rivals.TorchProgram(_fused_network, adam)
+    else:
+        # Both train the same tensors: where a network lies in memory makes as much of a difference
+        # as its optimizer does.
+        network = rivals.torch_network(weights)
+        start = copy.deepcopy(network.state_dict())
+
+        def renewed(_: rivals.Arrays) -> Any:
+            network.load_state_dict(start)
+            return network
+
+        program = rivals.TorchProgram(renewed, adam)
+        theirs = dataclasses.replace(theirs, network=renewed)
     own = rivals.torch_steps(weights, batches, step.CHECKED_STEPS, program)
 
     def torch() -> Candidate:
-        fused = rivals.TORCH_PROGRAMS["fused"]
-        return rivals.torch_steps(weights, batches, step.CHECKED_STEPS, fused)
+        return rivals.torch_steps(weights, batches, step.CHECKED_STEPS, theirs)
 
     return Work(own, {"torch-fused": torch}, step.moved_as(weights, right))
 
