@@ -17,16 +17,32 @@ namespace fusednn::FNN_ISA {
 namespace {
 
 template <class T>
-void run_slabs(const Product<T>& p, const Plan<T>& plan, const Context& context, T* own_panel) {
+void run_slabs(const Product<T>& p, const Plan<T>& plan, const Context& context,
+               const Packed<T>& packed) {
   const Index chunks = plan.chunks.pieces;
   for (Index c = 0; c < chunks; c += plan.slab_chunks) {
-    Slab<T>(p, plan, {c, smaller(c + plan.slab_chunks, chunks)}, context, own_panel).run();
+    Slab<T>(p, plan, {c, smaller(c + plan.slab_chunks, chunks)}, context, packed).run();
   }
+}
+
+// The rows of this thread, which packs a for itself.
+template <class T>
+void run_own_rows(const Product<T>& p, const Plan<T>& plan, const Context& context,
+                  const Packed<T>& packed) {
+  const Range mine = cpu::share(p.m, context);
+  Product<T> own = p;
+  own.m = mine.end - mine.begin;
+  own.row0 = mine.begin;
+  own.a += mine.begin * p.a_row;
+  own.c += mine.begin * p.c_row;
+  if (p.relu_saved != nullptr) own.relu_saved += mine.begin * p.saved_row;
+  run_slabs(own, plan.for_rows(own.m), context, packed);
 }
 
 // Each part of k alone into the workspace, then their sum in the order of the parts.
 template <class T>
-void run_parts(const Product<T>& p, const Plan<T>& plan, const Context& context, T* own_panel) {
+void run_parts(const Product<T>& p, const Plan<T>& plan, const Context& context,
+               const Packed<T>& packed) {
   T* partial = reinterpret_cast<T*>(context.workspace) + plan.packed_b(context.size);
   const Index size = plan.part_size(p);
   const Split parts(plan.chunks.pieces, plan.parts);
@@ -45,7 +61,7 @@ void run_parts(const Product<T>& p, const Plan<T>& plan, const Context& context,
     part.column_sums = p.column_sums != nullptr ? part.c + p.m * p.n : nullptr;
     Plan<T> inner = plan;
     inner.chunks = Split(part.k, parts.length(i));
-    run_slabs(part, inner, Context{}, own_panel);
+    run_slabs(part, inner, Context{}, packed);
   }
   context.sync();
 
@@ -84,15 +100,19 @@ void multiply(const Product<T>& p, const Context& context) {
   if (is_shallow(p)) return multiply_shallow(p, context);
   const Plan<T> plan(p);
   alignas(kAlign) T stack[kStackBytes / sizeof(T)];
-  T* own_panel = stack;
+  T* const workspace = reinterpret_cast<T*>(context.workspace);
+  T* const behind_a = workspace + plan.packed_a(context.size);
+  Packed<T> packed{workspace, behind_a, stack, plan.packs_own_blocks(context.size)};
+  if (packed.own_blocks) packed.a += context.rank * plan.packed_block();
   if (plan.pack_b == PackB::by_item && !plan.panel_on_stack()) {
-    own_panel = reinterpret_cast<T*>(context.workspace) + plan.packed_a(context.size) +
-                context.rank * plan.packed_panel();
+    packed.panel = behind_a + context.rank * plan.packed_panel();
   }
   if (plan.parts > 1) {
-    run_parts(p, plan, context, own_panel);
+    run_parts(p, plan, context, packed);
+  } else if (packed.own_blocks) {
+    run_own_rows(p, plan, context, packed);
   } else {
-    run_slabs(p, plan, context, own_panel);
+    run_slabs(p, plan, context, packed);
   }
 }
 

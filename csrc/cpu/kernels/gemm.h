@@ -28,6 +28,7 @@ struct Finished {
 template <class T>
 struct Product {
   Index m = 0, n = 0, k = 0;
+  Index row0 = 0;  // of a larger product, where this is a part of its rows
   // Element (i, p) of a is a[i * a_row + p * a_k], element (p, j) of b is b[p * b_k + j * b_col]; of
   // each pair of strides one is 1.
   const T* a = nullptr;

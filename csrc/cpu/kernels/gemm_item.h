@@ -34,7 +34,10 @@ struct Item {
   Index first_chunk, end_chunk;
   Source<T> b;        // the columns of the panel, from the first chunk on
   const T* packed_a;  // of the block, or null
-  T* c;               // of the whole product
+  // Where given, not packed yet: the tiles of this item do it on the way, from here to the places above.
+  const T* fresh_a;
+  Source<T> fresh_b;
+  T* c;  // of the whole product
   T* column_sums;
   Prefetch* ahead;  // null: everything is near
 };
@@ -56,28 +59,22 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
 
   Tile<T> tile;
   tile.a_stride = p.a_row == 1 ? p.a_k : p.a_row;
-  tile.b_stride = item.b.stride;
   tile.to.c_stride = apart ? plan.width : p.c_row;
   tile.to.saved_stride = p.saved_row;
-  tile.far = p.m * p.n * Index(sizeof(T)) > kNearBytes && !apart;
+  tile.far = p.m * p.n * Index(sizeof(T)) > kTinyBytes && p.k >= kLongTile && !apart;
   tile.to.lanes = cols - (vectors - 1) * Vec<T>::size;
 
   // Where nothing is in c yet, a chunk may be walked in steps, between which c holds the sums so far.
-  const bool whole = apart || tile.b_stride * Index(sizeof(T)) < kPage;
+  const bool whole = apart || item.b.stride * Index(sizeof(T)) < kPage;
 
   for (Index chunk = item.first_chunk; chunk < item.end_chunk; ++chunk) {
     const bool add = chunk > 0 || p.accumulate;
     const Index begin = plan.chunks.begin(chunk), length = plan.chunks.length(chunk);
     const Index step = whole || add ? length : smaller(length, kFarSteps);
-    if (item.column_sums != nullptr) {
-      const T* b = item.b.data + (begin - k0) * item.b.stride;
-      add_column_sums<T>({b, tile.b_stride}, length, cols, add, item.column_sums);
-    }
     Index k = begin;
     do {
       tile.k = smaller(step, begin + length - k);
       const bool last = chunk == plan.chunks.pieces - 1 && k + tile.k == begin + length;
-      tile.b = item.b.data + (k - k0) * item.b.stride;
       tile.to.bias = last && p.bias != nullptr ? p.bias + col : nullptr;
       tile.to.add = apart ? chunk > 0 : add;
       tile.resume = k > begin;
@@ -86,9 +83,18 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
         const Index row = plan.row(t);
         if (item.ahead != nullptr) item.ahead->give(tile, t == first_tile, end_tile - first_tile);
         const Index height = plan.rows.length(t);
+        const T* packed_b = item.b.data + (k - k0) * item.b.stride;
+        const bool fresh_b = item.fresh_b.data != nullptr && t == first_tile;
+        tile.b = fresh_b ? item.fresh_b.data + (k - k0) * item.fresh_b.stride : packed_b;
+        tile.b_stride = fresh_b ? item.fresh_b.stride : item.b.stride;
+        tile.copy_b = fresh_b ? const_cast<T*>(packed_b) : nullptr;
+        tile.copy_a = nullptr;
         if (item.packed_a != nullptr) {
-          tile.a = item.packed_a + (row - block_row) * slab + (k - k0) * height;
-          tile.a_stride = height;
+          const T* packed_a = item.packed_a + (row - block_row) * slab + (k - k0) * height;
+          const bool fresh_a = item.fresh_a != nullptr;
+          tile.a = fresh_a ? item.fresh_a + (row - block_row) + (k - k0) * p.a_k : packed_a;
+          tile.a_stride = fresh_a ? p.a_k : height;
+          tile.copy_a = fresh_a ? const_cast<T*>(packed_a) : nullptr;
         } else {
           tile.a = p.a + row * p.a_row + k * p.a_k;
         }
@@ -96,17 +102,23 @@ void compute_item(const Product<T>& p, const Plan<T>& plan, const Item<T>& item)
         if (last && p.relu_saved != nullptr) {
           tile.to.relu_saved = p.relu_saved + row * p.saved_row + col;
         }
-        const bool adjacent = item.packed_a != nullptr || p.a_row == 1;
-        kTiles<T>.of[adjacent][height - 1][vectors - 1](tile);
+        if (tile.copy_a != nullptr || tile.copy_b != nullptr) {
+          kCopyingTiles<T>.of[height - kAheadRows][vectors - 1](tile);
+        } else {
+          const bool adjacent = item.packed_a != nullptr || p.a_row == 1;
+          kTiles<T>.of[adjacent][height - 1][vectors - 1](tile);
+        }
         if (last && p.finish != nullptr) {
-          p.finish(p.state, {tile.to.c, tile.to.c_stride, row, col, height, cols});
+          p.finish(p.state, {tile.to.c, tile.to.c_stride, p.row0 + row, col, height, cols});
         }
       }
       k += tile.k;
     } while (k < begin + length);
+    if (item.column_sums != nullptr) {
+      const T* b = item.b.data + (begin - k0) * item.b.stride;
+      add_column_sums<T>({b, item.b.stride}, length, cols, add, item.column_sums);
+    }
   }
 }
-
-// Columns [col, col + cols) of b from k0 on, `depth` deep, with rows of plan.width elements.
 
 }  // namespace fusednn::FNN_ISA

@@ -60,15 +60,24 @@ struct Tile {
   const T* b;
   Index b_stride;  // between steps of k
   Ending<T> to;
-  bool far;     // c is far away: ask for it before it is needed
+  bool far;     // ask for c, and what its epilogue reads, before they are needed
   bool resume;  // c holds the sum over earlier k: go on with it
   Ahead* ahead = nullptr;
   Index ahead_lines = 0;  // to ask for in this tile
+  // Where a and b are packed to on the way, for the tiles that come later; null: not.
+  T* copy_a = nullptr;
+  T* copy_b = nullptr;
 };
 
-template <class T, int R, int V, bool AdjacentRows>
+// Steps of k that a tile which copies asks for in advance. What it reads comes from far away, and where
+// rows are a page apart it would not stay in the second-level cache for longer.
+constexpr Index kCopySteps = 24;
+
+// With `Copies` the rows of a are adjacent, and whatever is read of a and b is written as it is packed.
+template <class T, int R, int V, bool AdjacentRows, bool Copies = false>
 void compute_tile(const Tile<T>& tile) {
   using W = Vec<T>;
+  static_assert(AdjacentRows || !Copies, "a row of a is copied as a vector");
   const int lanes = tile.to.lanes;
   W sum[R][V];
 #pragma GCC unroll 16
@@ -91,12 +100,26 @@ void compute_tile(const Tile<T>& tile) {
   const T* b = tile.b;
   const Index a_stride = tile.a_stride;
   const Index b_stride = tile.b_stride;
+  // What need not be copied goes nowhere: cheaper than to ask at every step.
+  alignas(kLine) T nowhere[Copies ? (R > V * W::size ? R : V * W::size) : 1];
+  T* copy_a = tile.copy_a != nullptr ? tile.copy_a : nowhere;
+  T* copy_b = tile.copy_b != nullptr ? tile.copy_b : nowhere;
+  const Index copy_a_step = tile.copy_a != nullptr ? R : 0;
+  const Index copy_b_step = tile.copy_b != nullptr ? kTileVectors * W::size : 0;
   if (tile.far) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const T* c = tile.to.c + r * tile.to.c_stride;
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) __builtin_prefetch(c + v * W::size, 1, 2);
+    }
+    if (tile.to.relu_saved != nullptr) {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const T* saved = tile.to.relu_saved + r * tile.to.saved_stride;
+#pragma GCC unroll 16
+        for (int v = 0; v < V; ++v) __builtin_prefetch(saved + v * W::size, 0, 2);
+      }
     }
   }
   const auto step = [&]() __attribute__((always_inline)) {
@@ -108,6 +131,21 @@ void compute_tile(const Tile<T>& tile) {
       bs[V - 1] = W(native::load_partial(last, lanes));
     } else {
       bs[V - 1] = W::load(last);
+    }
+    if constexpr (Copies) {
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) {
+        bs[v].store(copy_b + v * W::size);
+        __builtin_prefetch(b + kCopySteps * b_stride + v * W::size);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r += W::size) {
+        const int rest = R - r < W::size ? R - r : W::size;
+        W(native::load_partial(a + r, rest)).store(copy_a + r, rest);
+      }
+      __builtin_prefetch(a + kCopySteps * a_stride);
+      copy_a += copy_a_step;
+      copy_b += copy_b_step;
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -177,5 +215,34 @@ constexpr TileTable<T> all_tiles() {
 
 template <class T>
 constexpr TileTable<T> kTiles = all_tiles<T>();
+
+// ---- tiles that copy -------------------------------------------------------------------------
+
+// Of large products only, and where loading and storing part of a vector is free.
+template <class T>
+struct CopyingTileTable {
+  using Function = void (*)(const Tile<T>&);
+  Function of[kTileRows + 1 - kAheadRows][kTileVectors];  // [rows - kAheadRows][vectors - 1]
+};
+
+template <class T, int R, int V>
+constexpr void fill_copying_tiles(CopyingTileTable<T>& table) {
+  table.of[R - kAheadRows][V - 1] = &compute_tile<T, R, V, true, true>;
+  if constexpr (V < kTileVectors) {
+    fill_copying_tiles<T, R, V + 1>(table);
+  } else if constexpr (R < kTileRows) {
+    fill_copying_tiles<T, R + 1, 1>(table);
+  }
+}
+
+template <class T>
+constexpr CopyingTileTable<T> all_copying_tiles() {
+  CopyingTileTable<T> table{};
+  if constexpr (kPartialLoadsAreFree) fill_copying_tiles<T, kAheadRows, 1>(table);
+  return table;
+}
+
+template <class T>
+constexpr CopyingTileTable<T> kCopyingTiles = all_copying_tiles<T>();
 
 }  // namespace fusednn::FNN_ISA

@@ -16,7 +16,9 @@ constexpr Index kBlockBytes =
 // lies in another page of memory: the caches then hold little of the panel.
 constexpr Index kReuse = 40, kReuseFar = 8;
 constexpr Index kPage = 4096;
-constexpr Index kFarSteps = 512;  // of such rows; more do not stay in the second-level cache
+constexpr Index kTinyBytes = 32 << 10;  // of c: what stays in a first-level cache
+constexpr Index kLongTile = 128;        // steps of k; to ask for c in advance costs nothing beside
+constexpr Index kFarSteps = 512;        // of such rows; more do not stay in the second-level cache
 constexpr Index kNearPanelBytes = 64 << 10;  // so little of b stays near without that
 constexpr Index kPackedBytesA = 4 << 20;     // with that of b it fits into a third-level cache
 constexpr Index kStackBytes = 16 << 10;      // a panel of b this small is packed on the stack
@@ -104,7 +106,7 @@ struct Plan {
     return p.b_col != 1 || (!kPartialLoadsAreFree && p.n % Vec<T>::size != 0);
   }
   Index slab_depth() const { return slab_chunks * (chunks.size + 1); }
-  Index blocks_rows() const { return (blocks.size + 1) * (rows.size + 1); }
+  Index blocks_rows() const { return (blocks.size + 1) * kTileRows; }
   Index row(Index tile) const { return rows.begin(tile); }
   bool panel_on_stack() const { return slab_depth() * width * Index(sizeof(T)) <= kStackBytes; }
 
@@ -112,6 +114,14 @@ struct Plan {
   // from the second-level cache and nobody waits. Where there are more threads than blocks, the team
   // packs them together.
   bool packs_own_blocks(Index threads) const { return pack_a && threads <= blocks.pieces; }
+
+  // Then each thread has as many rows as the others, in tiles and blocks of its own.
+  Plan for_rows(Index m) const {
+    Plan own = *this;
+    own.rows = Split(m, ceil_div(m, kTileRows));
+    own.blocks = Split(own.rows.pieces, ceil_div(own.rows.pieces, blocks.size + (blocks.rest > 0)));
+    return own;
+  }
 
   // The layout of the workspace, in elements.
   static Index aligned(Index n) {

@@ -84,55 +84,91 @@ Ahead lines_of(const T* data, Index stride, Index rows, Index cols) {
   return ahead;
 }
 
+// Where a thread packs to, and what it shares with the team.
+template <class T>
+struct Packed {
+  T* a;      // of the team, or of this thread's present block
+  T* b;      // of the team
+  T* panel;  // of b, of this thread
+  bool own_blocks;
+};
+
 // The product over some chunks of k, with whatever packing the plan asks for: what one thread of the
 // team does.
 template <class T>
 class Slab {
  public:
-  Slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Context& context, T* own_panel)
+  Slab(const Product<T>& p, const Plan<T>& plan, Range chunks, const Context& context,
+       const Packed<T>& packed)
       : p_(p),
         plan_(plan),
         context_(context),
         chunks_(chunks),
         k0_(plan.chunks.begin(chunks.begin)),
         depth_(plan.chunks.begin(chunks.end) - k0_),
-        packed_a_(reinterpret_cast<T*>(context.workspace)),
-        packed_b_(packed_a_ + plan.packed_a(context.size)),
-        own_panel_(own_panel),
-        own_blocks_(plan.packs_own_blocks(context.size)),
+        packed_a_(packed.a),
+        packed_b_(packed.b),
+        own_panel_(packed.panel),
+        own_blocks_(packed.own_blocks),
         share_a_(plan.pack_a && !own_blocks_),
-        share_b_(plan.pack_b == PackB::at_once) {
-    if (own_blocks_) packed_a_ += context.rank * plan.packed_block();
-  }
+        share_b_(plan.pack_b == PackB::at_once),
+        copies_a_(kPartialLoadsAreFree && own_blocks_ && p.a_row == 1),
+        copies_b_(kPartialLoadsAreFree && own_blocks_ && p.b_col == 1) {}
 
   void run() {
-    const Index round_blocks = own_blocks_ ? plan_.blocks.pieces : plan_.round_blocks;
     for (panel0_ = 0; panel0_ < plan_.panels; panel0_ += plan_.round_panels) {
       panels_ = smaller(plan_.round_panels, plan_.panels - panel0_);
-      const Range own = share_b_ ? cpu::share(panels_, context_) : Range{0, 0};
-      for (block0_ = 0; block0_ < plan_.blocks.pieces; block0_ += round_blocks) {
-        const Index blocks = smaller(round_blocks, plan_.blocks.pieces - block0_);
-        mine_ = cpu::share(blocks * panels_, context_);
-        const Index whole = (mine_.begin + panels_ - 1) / panels_;
-        const bool at_first_use = share_b_ && own_blocks_ && (whole + 1) * panels_ <= mine_.end;
-        if (at_first_use) {
-          run_first_block(block0_ + whole, own);
-        } else {
-          if (share_a_) pack_round(blocks);
-          if (share_b_ && block0_ == 0) {
-            pack_panels(p_, plan_, {panel0_ + own.begin, panel0_ + own.end}, k0_, depth_,
-                        packed_b_ + own.begin * plan_.packed_panel());
-          }
-          if (share_a_ || share_b_) context_.sync();
-        }
-        run_items(at_first_use ? block0_ + whole : -1);
-        // Nobody may pack the next round over what another thread still reads.
-        if (share_a_ || share_b_) context_.sync();
+      packs_ = share_b_ ? cpu::share(panels_, context_) : Range{0, 0};
+      if (own_blocks_) {
+        run_own_blocks();
+      } else {
+        run_shared_blocks();
       }
     }
   }
 
  private:
+  // All rows of p are those of this thread.
+  void run_own_blocks() {
+    for (Index block = 0; block < plan_.blocks.pieces; ++block) {
+      begin_block(block);
+      if (share_b_ && block == 0) {
+        run_first_block();
+        continue;
+      }
+      for (Index panel = 0; panel < panels_; ++panel) {
+        ask_for_panel(panel + 1 < panels_ ? panel + 1 : 0, share_b_);
+        run_item(block, panel);
+      }
+    }
+    // Nobody may pack the next round over what another thread still reads.
+    if (share_b_) context_.sync();
+  }
+
+  void run_shared_blocks() {
+    for (block0_ = 0; block0_ < plan_.blocks.pieces; block0_ += plan_.round_blocks) {
+      const Index blocks = smaller(plan_.round_blocks, plan_.blocks.pieces - block0_);
+      if (share_a_) pack_round(blocks);
+      if (share_b_ && block0_ == 0) {
+        pack_panels(p_, plan_, {panel0_ + packs_.begin, panel0_ + packs_.end}, k0_, depth_,
+                    packed_b_ + packs_.begin * plan_.packed_panel());
+      }
+      if (share_a_ || share_b_) context_.sync();
+      const Range mine = cpu::share(blocks * panels_, context_);
+      Index block = block0_ + mine.begin / panels_;
+      Index panel = mine.begin - (block - block0_) * panels_;
+      for (Index i = mine.begin; i < mine.end; ++i) {
+        ask_for_panel(panel + 1 < panels_ ? panel + 1 : 0, share_b_);
+        run_item(block, panel);
+        if (++panel == panels_) {
+          panel = 0;
+          ++block;
+        }
+      }
+      if (share_a_ || share_b_) context_.sync();
+    }
+  }
+
   void pack_round(Index blocks) {
     const Index tile0 = plan_.blocks.begin(block0_);
     const Range mine = cpu::share(plan_.blocks.begin(block0_ + blocks) - tile0, context_);
@@ -144,52 +180,36 @@ class Slab {
 
   // The panels that this thread packs for the team are packed one by one, each just before its first
   // use; those of the others come after them.
-  void run_first_block(Index block, Range own) {
-    begin_block(block);
-    Index panel = own.begin;
+  void run_first_block() {
+    const Index own = packs_.end - packs_.begin;
+    Index panel = packs_.begin;
     for (Index i = 0; i < panels_; ++i) {
-      if (i == own.end - own.begin) context_.sync();
-      T* packed = packed_b_ + panel * plan_.packed_panel();
-      if (i < own.end - own.begin) {
-        pack_panels(p_, plan_, {panel0_ + panel, panel0_ + panel + 1}, k0_, depth_, packed);
+      if (i == own) context_.sync();
+      fresh_panel_ = i < own && copies_b_;
+      if (i < own && !copies_b_) {
+        pack_panels(p_, plan_, {panel0_ + panel, panel0_ + panel + 1}, k0_, depth_,
+                    packed_b_ + panel * plan_.packed_panel());
       }
       const Index next = panel + 1 < panels_ ? panel + 1 : 0;
-      const bool to_pack = i + 1 < own.end - own.begin;
-      if (plan_.far) {
-        ahead_.b = to_pack ? source_of_panel(next) : packed_lines(next);
-        ahead_.packed_b = to_pack ? packed_lines(next) : Ahead{};
-      }
-      run_item(block, panel);
+      ask_for_panel(next, i + 1 >= own);
+      if (plan_.far) ahead_.packed_b = i + 1 < own ? packed_lines(next) : Ahead{};
+      run_item(0, panel);
       panel = next;
     }
-    if (own.end - own.begin == panels_) context_.sync();
+    fresh_panel_ = false;
+    if (own == panels_) context_.sync();
   }
 
-  // All items of this thread, but those of the block `done`.
-  void run_items(Index done) {
-    Index block = block0_ + mine_.begin / panels_;
-    Index panel = mine_.begin - (block - block0_) * panels_;
-    for (Index i = mine_.begin; i < mine_.end; ++i) {
-      if (block == done) {
-        i += panels_ - 1;
-        ++block;
-        continue;
-      }
-      if (own_blocks_ && block != packed_block_) begin_block(block);
-      const Index next = panel + 1 < panels_ ? panel + 1 : 0;
-      if (plan_.far) ahead_.b = share_b_ ? packed_lines(next) : source_of_panel(next);
-      run_item(block, panel);
-      if (++panel == panels_) {
-        panel = 0;
-        ++block;
-      }
-    }
+  void ask_for_panel(Index panel, bool packed) {
+    if (plan_.far) ahead_.b = packed ? packed_lines(panel) : source_of_panel(panel);
   }
 
   void begin_block(Index block) {
     const Index tile = plan_.blocks.begin(block);
-    pack_tiles(p_, plan_, {tile, tile + plan_.blocks.length(block)}, k0_, depth_, packed_a_);
-    packed_block_ = block;
+    fresh_block_ = copies_a_;
+    if (!copies_a_) {
+      pack_tiles(p_, plan_, {tile, tile + plan_.blocks.length(block)}, k0_, depth_, packed_a_);
+    }
     if (!plan_.far || block + 1 == plan_.blocks.pieces) return;
     ahead_.a = source_of_block(block + 1);
     ahead_.lines_of_a = ahead_.a.count / panels_ + 1;
@@ -215,23 +235,33 @@ class Slab {
   }
 
   void run_item(Index block, Index panel) {
-    Item<T> item{block, panel0_ + panel, chunks_.begin, chunks_.end, {}, nullptr,
-                 p_.c,  nullptr,         nullptr};
+    Item<T> item{};
+    item.block = block;
+    item.panel = panel0_ + panel;
+    item.first_chunk = chunks_.begin;
+    item.end_chunk = chunks_.end;
+    item.c = p_.c;
     if (own_blocks_) {
       item.packed_a = packed_a_;
+      const Index row = plan_.row(plan_.blocks.begin(block));
+      if (fresh_block_) item.fresh_a = p_.a + row + k0_ * p_.a_k;
+      fresh_block_ = false;
     } else if (share_a_) {
       const Index row0 = plan_.row(plan_.blocks.begin(block0_));
       item.packed_a = packed_a_ + (plan_.row(plan_.blocks.begin(block)) - row0) * depth_;
     }
     if (plan_.pack_b == PackB::at_once) {
       item.b = {packed_b_ + panel * plan_.packed_panel(), plan_.width};
+      if (fresh_panel_) item.fresh_b = {p_.b + k0_ * p_.b_k + item.panel * plan_.width, p_.b_k};
     } else if (plan_.pack_b == PackB::by_item) {
       pack_panel(p_, plan_, item.panel, k0_, depth_, own_panel_);
       item.b = {own_panel_, plan_.width};
     } else {
       item.b = {p_.b + k0_ * p_.b_k + item.panel * plan_.width, p_.b_k};
     }
-    if (p_.column_sums != nullptr && block == 0) {
+    const bool sums =
+        own_blocks_ && share_b_ ? packs_.begin <= panel && panel < packs_.end : p_.row0 == 0;
+    if (p_.column_sums != nullptr && block == 0 && sums) {
       item.column_sums = p_.column_sums + item.panel * plan_.width;
     }
     item.ahead = plan_.far ? &ahead_ : nullptr;
@@ -243,15 +273,16 @@ class Slab {
   const Context& context_;
   const Range chunks_;
   const Index k0_, depth_;
-  T* packed_a_;
+  T* const packed_a_;
   T* const packed_b_;
   T* const own_panel_;
   const bool own_blocks_, share_a_, share_b_;
+  const bool copies_a_, copies_b_;  // on the way, while the first tiles are computed
 
   Index panel0_ = 0, panels_ = 0;  // of this round
+  Range packs_{0, 0};              // of those, what this thread packs for the team
   Index block0_ = 0;
-  Range mine_{0, 0};  // items
-  Index packed_block_ = -1;
+  bool fresh_block_ = false, fresh_panel_ = false;  // not yet copied
   Prefetch ahead_;
 };
 
