@@ -4,6 +4,8 @@
 // A row of weight 0, or whose label is ignored, counts for nothing: its value and gradient are 0 even
 // where the loss itself is infinite or NaN. The gradient may take the place of x: within a row an
 // element is read before it is written.
+#include "cpu/kernels/context.h"
+#include "cpu/kernels/gemm_pack.h"
 #include "cpu/kernels/row_lanes.h"
 #include "cpu/kernels/simd_math.h"
 #include "cpu/kernels/streams.h"
@@ -203,8 +205,100 @@ void rowwise_block(const Loss& op, Index begin, int rows, bool streams, T* long_
   }
 }
 
+// ---- rowwise, few columns --------------------------------------------------------------------
+
+// So few columns fill a vector only in part, and what a row costs by itself would be most of the time.
+// A square of them is turned, so that the lanes are rows, and the result is turned back.
+constexpr Index kFewColumns = 16;
+
+// What a block of rows is compared with, column by column.
+template <class V, class Rule>
+class TargetColumns {
+ public:
+  using T = typename V::Scalar;
+
+  FNN_HD TargetColumns(const Loss& op, Index begin, int rows, const V* a)
+      : parameters_(a),
+        class_weight_(Rule::weighs_classes ? static_cast<const T*>(op.class_weight) : nullptr),
+        has_labels_(op.target.labels != nullptr),
+        per_class_(1 / double(op.cols)),
+        other_(Rule::target(V(0), per_class_, a)),
+        own_(Rule::target(V(1), per_class_, a)) {
+    if (has_labels_) {
+      RowLanes<V> labels;
+      for (int r = 0; r < rows; ++r) labels.lane[r] = T(op.target.labels[begin + r]);
+      labels_ = labels.load();
+    } else {
+      const ConstMatrix& dense = op.target.dense;
+      pack_transposed<T>({row_of<T>(dense, begin), dense.stride}, rows, op.cols, dense_, V::size,
+                         true);
+    }
+  }
+
+  FNN_HD V operator[](Index j) const {
+    const V target = has_labels_
+                         ? select(labels_ == V(double(j)), own_, other_)
+                         : Rule::target(V::load(dense_ + j * V::size), per_class_, parameters_);
+    return class_weight_ != nullptr ? target * V(double(class_weight_[j])) : target;
+  }
+
+ private:
+  const V* parameters_;
+  const T* class_weight_;
+  bool has_labels_;
+  V per_class_, other_, own_;
+  V labels_;
+  alignas(64) T dense_[kFewColumns * V::size];
+};
+
+template <class T, class Rule>
+void rowwise_few_columns(const Loss& op, Index begin, int rows) {
+  using V = Vec<T>;
+  const ParameterLanes<V> a(op.parameters);
+  const Index cols = op.cols;
+  const double scale = scale_of(op);
+  RowLanes<V> weight_lanes, scaled_lanes;
+  for (int r = 0; r < rows; ++r) {
+    weight_lanes.lane[r] = weight_of<T>(op, begin + r);
+    scaled_lanes.lane[r] = T(weight_lanes.lane[r] * scale);
+  }
+  const V weights = weight_lanes.load(), scaled = scaled_lanes.load();
+
+  alignas(64) T columns[kFewColumns * V::size];
+  pack_transposed<T>({row_of<T>(op.x, begin), op.x.stride}, rows, cols, columns, V::size, true);
+  V greatest(Rule::needs_max ? -kInfinity : 0);
+  if constexpr (Rule::needs_max) {
+    for (Index j = 0; j < cols; ++j) greatest = max(V::load(columns + j * V::size), greatest);
+  }
+
+  const TargetColumns<V, Rule> targets(op, begin, rows, a.list);
+  V sums[rules::kRowSums] = {V(0), V(0), V(0)};
+  for (Index j = 0; j < cols; ++j) {
+    const auto terms = Rule::terms(V::load(columns + j * V::size), targets[j], greatest);
+    for (int k = 0; k < rules::kRowSums; ++k) sums[k] += terms.sums[k];
+    terms.kept.store(columns + j * V::size);
+  }
+  const rules::RowLoss<V> loss = Rule::prepare(sums);
+  rules::times_if(weights, loss.value).store(static_cast<T*>(op.values) + begin, rows);
+  T* gradient = gradient_of<T>(op, begin);
+  if (gradient == nullptr) return;
+
+  for (Index j = 0; j < cols; ++j) {
+    T* const column = columns + j * V::size;
+    const V slope = Rule::gradient(V::load(column), targets[j], loss.factors);
+    select(weights == V(0), V(0), scaled * slope).store(column);
+  }
+  pack_transposed<T>({columns, V::size}, cols, rows, gradient, op.gradient.stride, false);
+}
+
 template <class T, class Rule>
 void rowwise(const Loss& op, const Context& context) {
+  if (op.cols <= kFewColumns) {
+    for_row_blocks<Vec<T>>(op.rows, op.cols, context, [&](Index begin, int rows) FNN_INLINE {
+      rowwise_few_columns<T, Rule>(op, begin, rows);
+    });
+    return;
+  }
   const bool streams = streams_gradient<T>(op);
   T* kept = long_row<Vec<T>>(context, op.cols, streams);
   for_row_blocks<Vec<T>>(op.rows, op.cols, context, [&](Index begin, int rows) FNN_INLINE {
