@@ -69,7 +69,8 @@ class Place:
             torch.cuda.synchronize()
 
     def put(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.name)
+        """Return a copy; steps change it, and the arrays serve again."""
+        return torch.tensor(array, device=self.name)
 
 
 # ---- the device ----------------------------------------------------------------------------------

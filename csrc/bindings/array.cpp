@@ -272,12 +272,19 @@ DType dtype_named(const std::string& name) {
   throw std::invalid_argument("dtype='" + name + "' is unknown; choose float32 or float64");
 }
 
-Precision precision_named(const std::string& name) {
+Precision precision_named(const std::string& name, const Backend& backend) {
   if (name == "float32") return DType::float32;
   if (name == "float64") return DType::float64;
   if (name == "bfloat16") return {DType::float32, true};
+  if (name == "float16") {
+    if (!backend.host_memory) return {DType::float32, true, true};
+    throw std::invalid_argument(
+        "precision='float16' needs a CUDA device; on the processor there is 'bfloat16', which has "
+        "more "
+        "range");
+  }
   throw std::invalid_argument("precision='" + name +
-                              "' is unknown; choose float32, float64 or bfloat16");
+                              "' is unknown; choose float32, float64, bfloat16 or float16");
 }
 
 std::string shown(py::handle object) {

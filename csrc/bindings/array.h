@@ -122,8 +122,8 @@ void expect_shape(const View& view, const std::string& argument, const Shape& sh
 py::dtype numpy_dtype(DType dtype);
 std::string name_of(DType dtype);
 DType dtype_named(const std::string& name);
-// Likewise; "bfloat16" is float32 with rounded operands of dense products.
-Precision precision_named(const std::string& name);
+// Likewise; "bfloat16" and "float16" are float32 with rounded operands of dense products.
+Precision precision_named(const std::string& name, const Backend& backend);
 std::string shown(py::handle object);  // shortened, for messages
 
 }  // namespace fusednn::bindings

@@ -402,9 +402,9 @@ py::list running(const BoundNetwork& self) {
 
 std::unique_ptr<BoundNetwork> make_network(const py::list& nodes, const std::string& precision,
                                            const std::string& device, uint64_t seed) {
+  const Backend& backend = engine::find_backend(device);
   return std::make_unique<BoundNetwork>(specs_of(nodes, "nodes", node_spec),
-                                        precision_named(precision), engine::find_backend(device),
-                                        seed);
+                                        precision_named(precision, backend), backend, seed);
 }
 
 }  // namespace

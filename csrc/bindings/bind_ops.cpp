@@ -144,16 +144,15 @@ View weights(const py::object& w, const View& x) {
   return result;
 }
 
-// Whether a product of arrays of this dtype has its operands rounded to bfloat16. Without a precision
-// it runs in that of the arrays.
-bool rounds(const std::optional<std::string>& precision, DType dtype) {
-  if (!precision) return false;
-  const Precision wanted = precision_named(*precision);
-  if (wanted.dtype != dtype) {
-    throw py::type_error("precision='" + *precision + "' needs arrays of " + name_of(wanted.dtype) +
-                         ", got " + name_of(dtype));
+// That of a product of arrays like this one. Without a name it is that of the arrays.
+Precision precision_of(const std::optional<std::string>& name, const View& like) {
+  if (!name) return like.dtype();
+  const Precision wanted = precision_named(*name, Run(like).backend());
+  if (wanted.dtype != like.dtype()) {
+    throw py::type_error("precision='" + *name + "' needs arrays of " + name_of(wanted.dtype) +
+                         ", got " + name_of(like.dtype()));
   }
-  return wanted.bfloat16;
+  return wanted;
 }
 
 // (y, what the backward pass reads): y itself, or the values before the activation.
@@ -172,7 +171,9 @@ py::tuple dense_forward(const py::object& x, const py::object& w, const py::obje
   if (bias) keep_apart(*bias, y.view, Same::refused);
 
   DenseForward op;
-  op.bfloat16 = rounds(precision, expected.dtype);
+  const Precision rounded = precision_of(precision, input);
+  op.bfloat16 = rounded.bfloat16;
+  op.float16 = rounded.float16;
   op.x = input.matrix();
   op.w = kernel.matrix();
   op.bias = bias ? bias->data : nullptr;
@@ -232,7 +233,7 @@ py::tuple dense_backward(const py::object& dy, const py::object& x, const py::ob
   to_weights.dz = gradient;
   to_weights.dw = dw.view.matrix();
   to_weights.dbias = db.view.data;
-  to_input.bfloat16 = to_weights.bfloat16 = rounds(precision, dtype);
+  to_input.bfloat16 = to_weights.bfloat16 = precision_of(precision, input).bfloat16;
   to_input.rows = to_weights.rows = rows;
   to_input.in = to_weights.in = input.columns();
   to_input.out = to_weights.out = units;

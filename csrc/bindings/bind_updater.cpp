@@ -64,25 +64,53 @@ std::vector<double> rates(const py::list& given) {
 }
 
 engine::UpdaterSpec spec_of(const std::string& rule, const std::string& convention,
-                            const std::string& dtype, const std::string& device) {
+                            const std::string& dtype, const std::string& device, bool live) {
   using engine::UpdaterSpec;
   const DType wide = dtype == "float64" ? DType::float64 : DType::float32;
-  const UpdaterSpec spec{rule, convention, wide, Storage::native, device};
-  if (dtype == "float32" || dtype == "float64") return spec;
-  if (dtype == "bfloat16") return {rule, convention, wide, Storage::bfloat16, device};
-  if (dtype == "float16") return {rule, convention, wide, Storage::float16, device};
+  const auto stored = [&](Storage storage) {
+    return UpdaterSpec{rule, convention, wide, storage, device, live};
+  };
+  if (dtype == "float32" || dtype == "float64") return stored(Storage::native);
+  if (dtype == "bfloat16") return stored(Storage::bfloat16);
+  if (dtype == "float16") return stored(Storage::float16);
   throw std::invalid_argument("dtype='" + dtype +
                               "' is unknown; expected float32, float64, bfloat16 or float16");
+}
+
+// A dictionary of addresses, each of which may be missing or 0.
+engine::LiveNumbers live_numbers(const py::object& given) {
+  engine::LiveNumbers live;
+  if (given.is_none()) return live;
+  for (const auto& [key, value] : given.cast<py::dict>()) {
+    const auto name = key.cast<std::string>();
+    if (name == "lr") {
+      for (const py::handle& each : value) {
+        const auto [address, wide] = each.cast<std::pair<uintptr_t, bool>>();
+        live.lr.push_back({pointer<void>(address), wide});
+      }
+    } else if (name == "found_inf") {
+      live.found_inf = pointer<float>(value.cast<uintptr_t>());
+    } else if (name == "loss_scale") {
+      live.loss_scale = pointer<float>(value.cast<uintptr_t>());
+    } else if (name == "norm") {
+      live.norm = pointer<double>(value.cast<uintptr_t>());
+    } else {
+      throw std::invalid_argument("live: '" + name +
+                                  "' is unknown; known: lr, found_inf, loss_scale, norm");
+    }
+  }
+  return live;
 }
 
 class Updater {
  public:
   Updater(const std::string& rule, const std::string& convention, const std::string& dtype,
-          bool ema, bool masters, const std::string& device)
+          bool ema, bool masters, const std::string& device, bool live)
       : rule_(rule),
         ema_(ema),
         masters_(masters),
-        engine_(spec_of(rule, convention, dtype, device)) {
+        live_(live),
+        engine_(spec_of(rule, convention, dtype, device, live)) {
     if (masters && dtype[0] == 'f' && dtype != "float16") {
       throw std::invalid_argument(
           "masters: float32 copies are for bfloat16 and float16, dtype is " + dtype);
@@ -155,15 +183,15 @@ class Updater {
 
   std::optional<double> step(const Gradients& gradients, const py::list& lr, double gradient_scale,
                              const std::optional<double>& max_norm, bool clear_gradient,
-                             uint64_t queue) {
-    const UpdaterStep step{gradients.addresses, rates(lr), gradient_scale, max_norm,
-                           clear_gradient,      queue};
+                             uint64_t queue, const py::object& live) {
+    const UpdaterStep step{gradients.addresses, rates(lr), gradient_scale,    max_norm,
+                           clear_gradient,      queue,     live_numbers(live)};
     double norm = 0;
     {
       const py::gil_scoped_release without_gil;
       norm = engine_.step(step);
     }
-    if (!max_norm) return std::nullopt;
+    if (!max_norm || live_) return std::nullopt;
     return norm;
   }
 
@@ -190,7 +218,7 @@ class Updater {
   }
 
   std::string rule_;
-  bool ema_, masters_;
+  bool ema_, masters_, live_;
   engine::Updater engine_;
 };
 
@@ -221,9 +249,10 @@ void bind_updater(py::module_& m) {
       "Tensors that one optimizer steps over together, by their addresses, which the caller keeps "
       "alive.")
       .def(py::init<const std::string&, const std::string&, const std::string&, bool, bool,
-                    const std::string&>(),
+                    const std::string&, bool>(),
            "rule"_a, py::kw_only(), "convention"_a = "torch", "dtype"_a = "float32",
-           "ema"_a = false, "masters"_a = false, "device"_a = "cpu")
+           "ema"_a = false, "masters"_a = false, "device"_a = "cpu", "live"_a = false,
+           "A live updater finds the scalars in the memory of its device, and waits for nothing.")
       .def_property_readonly("states", &Updater::states, "Names of the state tensors, in order.")
       .def_property_readonly("scalars", &Updater::scalars,
                              "Names of the float32 numbers kept per tensor, \"step\" first.")
@@ -238,8 +267,12 @@ void bind_updater(py::module_& m) {
            "Per group the options of optimizer_step, without lr, rule and convention.")
       .def("step", &Updater::step, "gradients"_a, py::kw_only(), "lr"_a, "gradient_scale"_a = 1.0,
            "max_norm"_a = py::none(), "clear_gradient"_a = false, "queue"_a = 0,
+           "live"_a = py::none(),
            "Steps over the tensors whose gradient is not 0; returns their norm if max_norm limits "
-           "it.")
+           "it. `live` gives a live updater addresses in its device's memory: of \"lr\" per group, "
+           "(address or 0, whether it is float64); of \"found_inf\", a float32 that is not 0 where "
+           "the step is to be left out; of \"loss_scale\", a float32 that divides the gradients; "
+           "of \"norm\", a float64 where their norm goes.")
       .def("square_norm", &Updater::square_norm, "gradients"_a, py::kw_only(),
            "gradient_scale"_a = 1.0, "queue"_a = 0, "The sum of the squares of all gradients.");
 }

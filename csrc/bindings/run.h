@@ -28,9 +28,12 @@ class Run {
     return *this;
   }
 
+  const Backend& backend() const {
+    return engine::find_backend(on_device_ ? "cuda" : array_device());
+  }
   void now() const {
     if (commands_.empty()) return;
-    const Backend& backend = engine::find_backend(on_device_ ? "cuda" : array_device());
+    const Backend& backend = this->backend();
     if (!backend.host_memory) {
       const pybind11::gil_scoped_release without_gil;
       const engine::OnQueue queue(backend, queue_);

@@ -272,9 +272,9 @@ uint64_t use_queue(uint64_t) { return 0; }
 }  // namespace
 
 const Backend& backend() {
-  static constexpr Backend cpu{"cpu",        true,     &allocate, &release,  &free_bytes,
-                               &num_threads, &prepare, &execute,  &copy,     &copy,
-                               &remember,    &forget,  &owns,     &use_queue};
+  static constexpr Backend cpu{"cpu",        true,      &allocate, &release, &free_bytes,
+                               &num_threads, &prepare,  &execute,  &copy,    &copy,
+                               &copy,        &remember, &forget,   &owns,    &use_queue};
   return cpu;
 }
 

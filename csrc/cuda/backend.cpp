@@ -8,6 +8,7 @@
 
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
+#include "cuda/kernels/put.h"
 #include "cuda/kernels/table.h"
 #include "cuda/launch.cuh"
 #include "cuda/recordings.h"
@@ -142,14 +143,10 @@ void execute(const Command* commands, int n, const Schedule& schedule, void* wor
   recordings().run(device, schedule.recording, work);
 }
 
-// A graph would read the host's memory when it runs, long after we have forgotten it.
-void need_no_capture(cudaStream_t stream) {
+bool is_capturing(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream, &status), "asking about a graph");
-  if (status == cudaStreamCaptureStatusNone) return;
-  throw std::runtime_error(
-      "cuda: this call takes numbers from the host, which cannot be part of a graph that is being "
-      "captured");
+  return status != cudaStreamCaptureStatusNone;
 }
 
 // Ordinary host memory has been read when the copy has been put on the stream; pinned memory has not.
@@ -158,7 +155,13 @@ void upload(void* to, const void* host, size_t bytes) {
   const Device& device = Device::get();
   const OnDevice here(device);
   const cudaStream_t stream = stream_of(device);
-  need_no_capture(stream);
+  // The graph would read the host's memory when it runs, long after we have forgotten it.
+  if (is_capturing(stream)) {
+    throw std::runtime_error(
+        "cuda: this call takes numbers from the host, which cannot be part of a graph that is "
+        "being "
+        "captured");
+  }
   check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream), "uploading");
   cudaPointerAttributes attributes = {};
   const bool known = cudaPointerGetAttributes(&attributes, host) == cudaSuccess;
@@ -166,6 +169,15 @@ void upload(void* to, const void* host, size_t bytes) {
   if (known && attributes.type != cudaMemoryTypeUnregistered) {
     check(cudaStreamSynchronize(stream), "uploading");
   }
+}
+
+void put(void* to, const void* host, size_t bytes) {
+  const Device& device = Device::get();
+  const OnDevice here(device);
+  const cudaStream_t stream = stream_of(device);
+  // A few bytes take the same way in any case: a graph must not be the first to load the kernel.
+  if (bytes > kPutAtOnce && !is_capturing(stream)) return upload(to, host, bytes);
+  put_by_kernels(to, host, bytes, stream);
 }
 
 void download(void* host, const void* from, size_t bytes) {
@@ -184,9 +196,9 @@ void forget(uint64_t recording) { recordings().forget(Device::get(), recording);
 }  // namespace
 
 const Backend& backend() {
-  static constexpr Backend cuda{"cuda",    false,    &allocate, &release,  &free_bytes,
-                                &threads,  &prepare, &execute,  &upload,   &download,
-                                &remember, &forget,  &owns,     &use_queue};
+  static constexpr Backend cuda{"cuda",   false,     &allocate, &release, &free_bytes,
+                                &threads, &prepare,  &execute,  &upload,  &download,
+                                &put,     &remember, &forget,   &owns,    &use_queue};
   return cuda;
 }
 

@@ -241,9 +241,15 @@ Product product_in(DType dtype) {
   return p;
 }
 
+bool in_halves(const DenseForward& op) { return op.bfloat16 || op.float16; }
+template <class Op>
+bool in_halves(const Op& op) {
+  return op.bfloat16;
+}
+
 template <class Op>
 bool worth(const Op& op) {
-  return !op.bfloat16 && op.rows * op.in * op.out >= kLeastWork;
+  return !in_halves(op) && op.rows * op.in * op.out >= kLeastWork;
 }
 
 // y = x w: D is yᵀ (out x rows), A is wᵀ, B is xᵀ.

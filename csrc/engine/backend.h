@@ -87,6 +87,9 @@ struct Backend {
   // wanted, as soon as they return.
   void (*upload)(void* device, const void* host, size_t bytes);
   void (*download)(void* host, const void* device, size_t bytes);
+  // As upload(), but also in a graph of commands that somebody else captures: it repeats these numbers
+  // each time it runs. For tables, not for data.
+  void (*put)(void* device, const void* host, size_t bytes);
   // A list that runs often may be remembered as it is executed first: the caller puts the number into
   // Schedule::recording, and changes no command and no workspace until it has called forget(). 0 where
   // there is nothing to gain.
@@ -106,8 +109,9 @@ struct Backend {
 template <class... Ops>
 constexpr uint64_t fingerprint_of(TypeList<Ops...>) {
   uint64_t hash = 0xcbf29ce484222325;
-  constexpr size_t sizes[] = {sizeof(Backend),      sizeof(Schedule),    sizeof(Command),
-                              sizeof(UpdateTensor), sizeof(UpdateGroup), sizeof(Ops)...};
+  constexpr size_t sizes[] = {sizeof(Backend),       sizeof(Schedule),    sizeof(Command),
+                              sizeof(UpdateTensor),  sizeof(UpdateGroup), sizeof(UpdateRecipe),
+                              sizeof(UpdateCounter), sizeof(Ops)...};
   for (const size_t size : sizes) {
     hash = (hash ^ size) * 0x100000001b3;
   }

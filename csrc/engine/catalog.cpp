@@ -50,26 +50,28 @@ typename Rule::Hyper hyper_of(const double* values) {
 }
 
 template <class Rule, class T>
-void remember_as(const double* hyper, int convention, int64_t t, double* memory) {
+void prepare_as(const double* hyper, int convention, int64_t t, double* memory, double* constants) {
+  static_assert(rules::n_constants<Rule> <= kMaxConstants, "raise kMaxConstants");
   T kept[Rule::n_memory + 1] = {};  // an array of none is no array
   for (int i = 0; i < Rule::n_memory; ++i) kept[i] = static_cast<T>(memory[i]);
-  Rule::remember(hyper_of<Rule>(hyper), static_cast<rules::Convention>(convention), t, kept);
+  Rule::template begin_step<Rule>(hyper_of<Rule>(hyper), convention, t, kept, constants);
   for (int i = 0; i < Rule::n_memory; ++i) memory[i] = kept[i];
 }
 
 template <class Rule>
-void remember(const double* hyper, int convention, int64_t t, double* memory, DType kept) {
-  const auto move = kept == DType::float32 ? &remember_as<Rule, float> : &remember_as<Rule, double>;
-  move(hyper, convention, t, memory);
+void prepare(const double* hyper, int convention, int64_t t, double* memory, DType kept,
+             double* constants) {
+  const auto as = kept == DType::float32 ? &prepare_as<Rule, float> : &prepare_as<Rule, double>;
+  as(hyper, convention, t, memory, constants);
 }
 
 template <class Rule>
-void prepare(const double* hyper, int convention, int64_t t, const double* memory,
-             double* constants) {
-  const auto prepared =
-      Rule::prepare(hyper_of<Rule>(hyper), static_cast<rules::Convention>(convention), t, memory);
-  static_assert(sizeof(prepared) <= kMaxConstants * sizeof(double), "raise kMaxConstants");
-  __builtin_memcpy(constants, &prepared, sizeof(prepared));
+void store_hyper(const double* hyper, double* members) {
+  using Hyper = typename Rule::Hyper;
+  static_assert(offsetof(Hyper, lr) == 0, "UpdateRecipe looks for it there");
+  static_assert(sizeof(Hyper) <= kMaxHyper * sizeof(double), "raise kMaxHyper");
+  const Hyper made = hyper_of<Rule>(hyper);
+  __builtin_memcpy(members, &made, sizeof(made));
 }
 
 template <class Rule>
@@ -90,8 +92,8 @@ OptimizerInfo optimizer_info() {
   info.memory.assign(Rule::memory_start, Rule::memory_start + Rule::n_memory);
   info.memory_names.assign(Rule::memory_names, Rule::memory_names + Rule::n_memory);
   info.layerwise = Rule::layerwise;
-  info.remember = &remember<Rule>;
   info.prepare = &prepare<Rule>;
+  info.store_hyper = &store_hyper<Rule>;
   info.initial_state = &initial_state<Rule>;
   return info;
 }

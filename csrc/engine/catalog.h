@@ -36,11 +36,12 @@ struct OptimizerInfo {
   std::vector<double> memory;  // numbers that live from step to step beside the states, at step 1
   std::vector<std::string> memory_names;
   bool layerwise;  // needs each tensor apart, because it works with norms of tensors
-  // Both take the hyper-parameters in the order of `parameters`, for step t = 1, 2, ... The first
-  // moves the memory on to that step, rounded as the type in which it is kept.
-  void (*remember)(const double* hyper, int convention, int64_t t, double* memory, DType kept);
-  void (*prepare)(const double* hyper, int convention, int64_t t, const double* memory,
+  // Hyper-parameters come in the order of `parameters`. Step t = 1, 2, ... moves the memory on, rounded
+  // as the type in which it is kept, and has these constants.
+  void (*prepare)(const double* hyper, int convention, int64_t t, double* memory, DType kept,
                   double* constants);
+  // The rule's Hyper, as UpdateRecipe keeps it.
+  void (*store_hyper)(const double* hyper, double* members);
   // The value that fills a state before step 1.
   double (*initial_state)(const double* hyper, int convention, int slot);
 };

@@ -161,6 +161,24 @@ class Lister {
     tables(op);
     const Index coefficients = op.coefficient_per_tensor ? op.n_tensors : 1;
     add(op.coefficients, static_cast<size_t>(coefficients) * sizeof(double), false);
+    add(op.found_inf, sizeof(float), false);
+  }
+  void list(PrepareUpdate& op) {
+    auto* counters = const_cast<UpdateCounter*>(op.counters);
+    auto* recipes = const_cast<UpdateRecipe*>(op.recipes);
+    int32_t n_recipes = 0;
+    for (Index i = 0; i < op.n; ++i) {
+      for (float*& scalar : counters[i].scalars) add(scalar, sizeof(float), true);
+      n_recipes = std::max(n_recipes, counters[i].recipe + 1);
+    }
+    for (int32_t k = 0; k < n_recipes; ++k) {
+      add(recipes[k].lr, recipes[k].wide_lr ? sizeof(double) : sizeof(float), false);
+    }
+    add(op.counters, static_cast<size_t>(op.n) * sizeof(UpdateCounter), false);
+    add(op.recipes, static_cast<size_t>(n_recipes) * sizeof(UpdateRecipe), false);
+    add(op.groups, static_cast<size_t>(op.n) * sizeof(UpdateGroup), true);
+    add(op.found_inf, sizeof(float), false);
+    add(op.loss_scale, sizeof(float), false);
   }
   void list(Constrain& op) { out(op.parameter, op.rows * op.cols); }
 

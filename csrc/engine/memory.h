@@ -52,23 +52,29 @@ class Mirror {
   // Lets the commands executed from now on see what the host has written; the second is for what
   // nobody else writes and often stays the same.
   void publish() {
+    published_.clear();
     if (!backend_->host_memory) backend_->upload(device(), host.data(), host.size() * sizeof(T));
   }
-  void publish_changes() {
-    if (backend_->host_memory) return;
-    const size_t bytes = host.size() * sizeof(T);
-    if (published_.size() == bytes && std::memcmp(published_.data(), host.data(), bytes) == 0)
-      return;
-    publish();
-    published_.resize(bytes);
-    std::memcpy(published_.data(), host.data(), bytes);
-  }
+  void publish_changes() { write_changes(backend_->upload); }
+  // As the second, also where a graph is being captured (Backend::put).
+  void put_changes() { write_changes(backend_->put); }
   // Lets the host see what commands have written.
   void fetch() {
     if (!backend_->host_memory) backend_->download(host.data(), device(), host.size() * sizeof(T));
   }
 
  private:
+  void write_changes(void (*write)(void*, const void*, size_t)) {
+    if (backend_->host_memory) return;
+    const size_t bytes = host.size() * sizeof(T);
+    T* to = device();
+    if (published_.size() == bytes && std::memcmp(published_.data(), host.data(), bytes) == 0)
+      return;
+    write(to, host.data(), bytes);
+    published_.resize(bytes);
+    std::memcpy(published_.data(), host.data(), bytes);
+  }
+
   const Backend* backend_;
   Arena twin_;
   std::vector<char> published_;

@@ -11,6 +11,7 @@
 
 #include "core/affine.h"
 #include "core/dtype.h"
+#include "core/hd.h"
 #include "core/parameter.h"
 #include "core/type_list.h"
 
@@ -57,6 +58,8 @@ struct DenseForward {
   ActivationSpec activation;
   bool transposed = false;
   bool bfloat16 = false;  // float32 only: the operands of the product are rounded to bfloat16
+  // Likewise, to float16. Only devices do it, and only forward: gradients need the range of bfloat16.
+  bool float16 = false;
 };
 
 // dx = (dz wᵀ) * activation'(saved), where `activation` is the rule that produced x.
@@ -319,6 +322,9 @@ struct Fill {
 
 constexpr int kMaxStates = 3;      // tensors of optimizer state per parameter
 constexpr int kMaxConstants = 12;  // numbers that a rule's prepare() leaves for its update()
+constexpr int kMaxHyper = 5;       // hyper-parameters of a rule
+constexpr int kMaxScalars =
+    2;  // numbers beside a tensor: the count of its steps, the rule's memory
 
 // What all tensors of one group share during one step. The host rewrites it before each step, so a
 // recorded command always reads the present learning rate.
@@ -405,6 +411,57 @@ struct OptimizerStep {
   const double* coefficients = nullptr;  // of ClipCoefficient, or null
   bool coefficient_per_tensor = false;
   bool clear_gradient = false;
+  const float* found_inf = nullptr;  // where given and not 0, the step changes nothing
+};
+
+// What the host knows of a group whose learning rate and count of steps lie with the device.
+struct UpdateRecipe {
+  double hyper[kMaxHyper] = {};  // the rule's Hyper, member after member; the first is lr,
+  const void* lr = nullptr;      // which is taken from here where this is given,
+  bool wide_lr = false;          // as float64, else float32
+  UpdateGroup group;             // without constants; `shrink` is that of lr = 1
+
+  FNN_HD double rate() const {
+    if (lr == nullptr) return hyper[0];
+    return wide_lr ? *static_cast<const double*>(lr) : double(*static_cast<const float*>(lr));
+  }
+};
+
+// What is kept beside one tensor, in float32: the count of its steps, then the rule's memory.
+struct UpdateCounter {
+  float* scalars[kMaxScalars] = {};
+  int32_t recipe = 0;
+};
+
+// Counts the steps of n tensors and leaves in groups[i] what the next OptimizerStep needs for tensor i.
+struct PrepareUpdate {
+  int32_t rule = 0;
+  int32_t convention = 0;
+  Index n = 0;
+  const UpdateCounter* counters = nullptr;
+  const UpdateRecipe* recipes = nullptr;
+  UpdateGroup* groups = nullptr;
+  const float* found_inf = nullptr;   // where given and not 0, nothing is counted
+  const float* loss_scale = nullptr;  // where given, what gradients are divided by
+
+  template <class Rule>
+  FNN_HD void prepare(Index i) const {
+    const UpdateCounter& counter = counters[i];
+    const UpdateRecipe& recipe = recipes[counter.recipe];
+    typename Rule::Hyper hyper;
+    __builtin_memcpy(&hyper, recipe.hyper, sizeof(hyper));
+    hyper.lr = recipe.rate();
+    float after[kMaxScalars] = {*counter.scalars[0] + 1};
+    for (int k = 1; k <= Rule::n_memory; ++k) after[k] = *counter.scalars[k];
+    UpdateGroup group = recipe.group;
+    Rule::template begin_step<Rule>(hyper, convention, static_cast<int64_t>(after[0]), after + 1,
+                                    group.constants);
+    group.shrink *= hyper.lr;
+    if (loss_scale != nullptr) group.gradient_scale /= double(*loss_scale);
+    groups[i] = group;
+    if (found_inf != nullptr && *found_inf != 0) return;
+    for (int k = 0; k <= Rule::n_memory; ++k) *counter.scalars[k] = after[k];
+  }
 };
 
 // Holds one parameter within bounds. A matrix has its columns treated one by one, a vector is a column.
@@ -423,6 +480,6 @@ using Operations =
              ActivationBackward, SoftmaxForward, SoftmaxBackward, Loss, Accuracy, Sum, Tally,
              Dropout, Rescale, Resample, MixRows, BatchNormForward, BatchNormBackward,
              LayerNormForward, LayerNormBackward, CopyRows, GatherRows, Fill, PenaltyGradient,
-             ClipCoefficient, Penalty, OptimizerStep, Constrain>;
+             ClipCoefficient, Penalty, PrepareUpdate, OptimizerStep, Constrain>;
 
 }  // namespace fusednn

@@ -94,20 +94,28 @@ std::vector<double> check(const OptimizerSpec& spec) {
   return hyper;
 }
 
-UpdateGroup prepare_group(const OptimizerSpec& spec, const OptimizerInfo& info, int convention,
-                          const double* hyper, int64_t t, double* memory, DType memory_type) {
-  UpdateGroup group;
-  info.remember(hyper, convention, t, memory, memory_type);
-  info.prepare(hyper, convention, t, memory, group.constants);
+UpdateRecipe recipe_of(const OptimizerSpec& spec, const OptimizerInfo& info, const double* hyper) {
+  UpdateRecipe recipe;
+  info.store_hyper(hyper, recipe.hyper);
+  UpdateGroup& group = recipe.group;
   group.gradient_scale = spec.maximize ? -1 : 1;
   group.clip_value = spec.clip_value > 0 ? spec.clip_value : kInfinity;
   group.l1 = spec.l1;
   if (spec.decoupled) {
-    group.shrink = hyper[place_of(info, "lr")] * spec.weight_decay;
+    group.shrink = spec.weight_decay;
   } else if (place_of(info, "weight_decay") < 0) {
     group.l2 = spec.weight_decay;
   }
   group.ema_decay = spec.ema_decay;
+  return recipe;
+}
+
+UpdateGroup prepare_group(const OptimizerSpec& spec, const OptimizerInfo& info, int convention,
+                          const double* hyper, int64_t t, double* memory, DType memory_type) {
+  const UpdateRecipe recipe = recipe_of(spec, info, hyper);
+  UpdateGroup group = recipe.group;
+  info.prepare(hyper, convention, t, memory, memory_type, group.constants);
+  group.shrink *= recipe.rate();
   return group;
 }
 

@@ -50,6 +50,9 @@ struct OptimizerSpec {
 // step can do. A rule with a weight decay of its own takes the coupled one.
 std::vector<double> check(const OptimizerSpec& spec);
 
+// What does not depend on the step.
+UpdateRecipe recipe_of(const OptimizerSpec& spec, const OptimizerInfo& info, const double* hyper);
+
 // What the commands of step t = 1, 2, ... read. Moves the rule's memory on by one step, in the
 // precision of the type it is kept in.
 UpdateGroup prepare_group(const OptimizerSpec& spec, const OptimizerInfo& info, int convention,

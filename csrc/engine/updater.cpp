@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/updater.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -17,8 +18,11 @@ Updater::Updater(const UpdaterSpec& spec)
       dtype_(spec.dtype),
       storage_(spec.storage),
       backend_(find_backend(spec.device)),
+      live_(spec.live),
       active_(backend_),
       update_groups_(backend_),
+      counters_(backend_),
+      recipes_(backend_),
       coefficient_(backend_, 1),
       norm_(backend_, 1) {
   info_ = &optimizers()[static_cast<size_t>(rule_)];
@@ -87,7 +91,7 @@ int32_t Updater::prepare_group(int32_t place, const Scalars& before, const Updat
                                 " in the scalars of a tensor, expected a count");
   }
   const auto t = static_cast<int64_t>(before[0]) + 1;
-  double memory[UpdaterTensor::kMaxScalars] = {};
+  double memory[kMaxScalars] = {};
   for (size_t k = 1; k < n_scalars(); ++k) memory[k - 1] = before[k];
   group.hyper[lr_] = step.lr[static_cast<size_t>(place)];
   UpdateGroup made = engine::prepare_group(group.spec, *info_, convention_, group.hyper.data(), t,
@@ -100,22 +104,23 @@ int32_t Updater::prepare_group(int32_t place, const Scalars& before, const Updat
   return static_cast<int32_t>(after_.size() - 1);
 }
 
-void Updater::prepare_groups(const UpdaterStep& step) {
-  if (step.lr.size() != groups_.size()) {
-    throw std::invalid_argument("lr: got " + std::to_string(step.lr.size()) + ", expected " +
-                                std::to_string(groups_.size()) + ", one per group");
+size_t Updater::group_of(size_t tensor) const {
+  const int32_t group = tensors_[tensor].memory.group;
+  if (group < 0 || static_cast<size_t>(group) >= groups_.size()) {
+    throw std::invalid_argument("groups: a tensor is in group " + std::to_string(group) + " of " +
+                                std::to_string(groups_.size()));
   }
+  return static_cast<size_t>(group);
+}
+
+void Updater::prepare_groups(const UpdaterStep& step) {
   update_groups_.host.clear();
   after_.clear();
   known_.clear();
   Key last = {};
   for (size_t n = 0; n < selected_.size(); ++n) {
     const UpdaterTensor& tensor = tensors_[selected_[n]];
-    const int32_t group = tensor.memory.group;
-    if (group < 0 || static_cast<size_t>(group) >= groups_.size()) {
-      throw std::invalid_argument("groups: a tensor is in group " + std::to_string(group) + " of " +
-                                  std::to_string(groups_.size()));
-    }
+    const auto group = static_cast<int32_t>(group_of(selected_[n]));
     Scalars before = {};
     for (size_t k = 0; k < n_scalars(); ++k) before[k] = *tensor.scalars[k];
     Key key = {static_cast<uint32_t>(group)};
@@ -130,6 +135,45 @@ void Updater::prepare_groups(const UpdaterStep& step) {
     known_[key] = active_.host[n].group;
     last = key;
   }
+}
+
+// Each tensor has a count of its own there, which the host does not see, and so a group of its own.
+PrepareUpdate Updater::prepare_on_device(const UpdaterStep& step) {
+  const LiveNumbers& live = step.live;
+  recipes_.host.clear();
+  for (size_t k = 0; k < groups_.size(); ++k) {
+    Group& group = groups_[k];
+    group.hyper[lr_] = step.lr[k];
+    UpdateRecipe recipe = recipe_of(group.spec, *info_, group.hyper.data());
+    recipe.group.gradient_scale *= step.gradient_scale;
+    if (!live.lr.empty()) {
+      recipe.lr = live.lr[k].memory;
+      recipe.wide_lr = live.lr[k].wide;
+    }
+    recipes_.host.push_back(recipe);
+  }
+  counters_.host.resize(selected_.size());
+  for (size_t n = 0; n < selected_.size(); ++n) {
+    UpdateCounter& counter = counters_.host[n];
+    const auto& scalars = tensors_[selected_[n]].scalars;
+    std::copy(scalars.begin(), scalars.end(), counter.scalars);
+    counter.recipe = static_cast<int32_t>(group_of(selected_[n]));
+    active_.host[n].group = static_cast<int32_t>(n);
+  }
+  update_groups_.host.resize(selected_.size());
+  recipes_.put_changes();
+  counters_.put_changes();
+  active_.put_changes();
+  PrepareUpdate op;
+  op.rule = rule_;
+  op.convention = convention_;
+  op.n = static_cast<Index>(selected_.size());
+  op.counters = counters_.device();
+  op.recipes = recipes_.device();
+  op.groups = update_groups_.device();
+  op.found_inf = live.found_inf;
+  op.loss_scale = live.loss_scale;
+  return op;
 }
 
 ClipCoefficient Updater::clip(double max_norm) {
@@ -155,16 +199,39 @@ void Updater::plan() {
   fresh_ = false;
 }
 
+void Updater::check_step(const UpdaterStep& step) const {
+  const auto need = [&](const char* name, size_t got) {
+    if (got == groups_.size()) return;
+    throw std::invalid_argument(std::string(name) + ": got " + std::to_string(got) + ", expected " +
+                                std::to_string(groups_.size()) + ", one per group");
+  };
+  const LiveNumbers& live = step.live;
+  need("lr", step.lr.size());
+  if (!live.lr.empty()) need("live_lr", live.lr.size());
+  if (!live_ && (!live.lr.empty() || live.found_inf || live.loss_scale || live.norm)) {
+    throw std::invalid_argument("live_lr, found_inf, loss_scale and norm are for a live updater");
+  }
+  if (step.max_norm && !(*step.max_norm >= 0)) {
+    throw std::invalid_argument("max_norm=" + std::to_string(*step.max_norm) +
+                                " must not be negative");
+  }
+}
+
 double Updater::step(const UpdaterStep& step) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  check_step(step);
   select(step.gradients);
-  prepare_groups(step);
+  if (!live_) prepare_groups(step);
   if (selected_.empty()) return 0;
   const OnQueue queue(backend_, step.queue);
-  active_.publish_changes();
-  update_groups_.publish();
-
   commands_.clear();
+  if (live_) {
+    commands_.emplace_back(prepare_on_device(step), dtype_);
+  } else {
+    update_groups_.publish();
+    active_.publish_changes();
+  }
+
   OptimizerStep update;
   update.rule = rule_;
   update.storage = storage_;
@@ -173,23 +240,22 @@ double Updater::step(const UpdaterStep& step) {
   update.elements = active_.host.back().before + active_.host.back().n;
   update.groups = update_groups_.device();
   update.clear_gradient = step.clear_gradient;
+  update.found_inf = step.live.found_inf;
   if (step.max_norm) {
-    if (!(*step.max_norm >= 0)) {
-      throw std::invalid_argument("max_norm=" + std::to_string(*step.max_norm) +
-                                  " must not be negative");
-    }
-    commands_.emplace_back(clip(*step.max_norm), dtype_);
+    ClipCoefficient clip = this->clip(*step.max_norm);
+    if (step.live.norm != nullptr) clip.norm = step.live.norm;
+    commands_.emplace_back(clip, dtype_);
     update.coefficients = coefficient_.device();
   }
   commands_.emplace_back(update, dtype_);
   plan();
-  for (size_t n = 0; n < selected_.size(); ++n) {
+  for (size_t n = 0; !live_ && n < selected_.size(); ++n) {
     const Scalars& after = after_[static_cast<size_t>(active_.host[n].group)];
     for (size_t k = 0; k < n_scalars(); ++k) *tensors_[selected_[n]].scalars[k] = after[k];
   }
   backend_.execute(commands_.data(), static_cast<int>(commands_.size()), schedule_,
                    workspace_.data());
-  if (!step.max_norm) return 0;
+  if (!step.max_norm || live_) return 0;
   norm_.fetch();
   return norm_.host[0];
 }

@@ -20,9 +20,21 @@ namespace fusednn::engine {
 // One tensor: `memory` without its gradient, and the numbers kept beside it, first the count of its
 // steps, then the rule's memory.
 struct UpdaterTensor {
-  static constexpr size_t kMaxScalars = 2;
   UpdateTensor memory;
   std::array<float*, kMaxScalars> scalars = {};
+};
+
+// Numbers that somebody else keeps in the memory of the device, of an updater that is live. Each may
+// be null.
+struct LiveNumbers {
+  struct Rate {
+    const void* memory = nullptr;
+    bool wide = false;  // float64, else float32
+  };
+  std::vector<Rate> lr;               // per group, or none at all
+  const float* found_inf = nullptr;   // not 0: this step is left out
+  const float* loss_scale = nullptr;  // what gradients are divided by
+  double* norm = nullptr;             // where that of all gradients goes
 };
 
 struct UpdaterStep {
@@ -32,6 +44,7 @@ struct UpdaterStep {
   std::optional<double> max_norm;  // of all gradients together
   bool clear_gradient = false;
   uint64_t queue = 0;  // see Backend::use_queue()
+  LiveNumbers live;
 };
 
 // How all tensors lie in memory. Narrow ones may have a master copy each (UpdateTensor::master).
@@ -41,6 +54,9 @@ struct UpdaterSpec {
   DType dtype = DType::float32;  // of the arithmetic
   Storage storage = Storage::native;
   std::string device = "cpu";
+  // Whether the scalars of the tensors lie in the device's memory as well, so that a step waits for
+  // nothing there.
+  bool live = false;
 };
 
 // Calls from several threads wait for each other.
@@ -62,8 +78,8 @@ class Updater {
   // Rule and convention are those of the updater, whatever the specs say.
   void set_groups(std::vector<OptimizerSpec> specs);
 
-  // Returns the norm of all gradients where max_norm is given, else 0. Nothing has changed after an
-  // exception.
+  // Returns the norm of all gradients where max_norm is given and the updater is not live, else 0.
+  // Nothing has changed after an exception.
   double step(const UpdaterStep& step);
   // The sum of the squares of all gradients, times the square of the scale.
   double square_norm(const std::vector<void*>& gradients, double gradient_scale,
@@ -76,12 +92,15 @@ class Updater {
     std::vector<double> hyper;
   };
   // Tensors of one group that have come equally far share an UpdateGroup.
-  using Key = std::array<uint32_t, 1 + UpdaterTensor::kMaxScalars>;
-  using Scalars = std::array<float, UpdaterTensor::kMaxScalars>;
+  using Key = std::array<uint32_t, 1 + kMaxScalars>;
+  using Scalars = std::array<float, kMaxScalars>;
 
+  void check_step(const UpdaterStep& step) const;
   void select(const std::vector<void*>& gradients);
   void prepare_groups(const UpdaterStep& step);
   int32_t prepare_group(int32_t group, const Scalars& before, const UpdaterStep& step);
+  size_t group_of(size_t tensor) const;
+  PrepareUpdate prepare_on_device(const UpdaterStep& step);
   ClipCoefficient clip(double max_norm);
   void plan();
 
@@ -92,6 +111,7 @@ class Updater {
   DType dtype_;
   Storage storage_;
   const Backend& backend_;
+  const bool live_;
   std::mutex mutex_;
 
   std::vector<UpdaterTensor> tensors_;
@@ -103,6 +123,8 @@ class Updater {
   Mirror<UpdateGroup> update_groups_;
   std::vector<Scalars> after_;  // per UpdateGroup
   std::map<Key, int32_t> known_;
+  Mirror<UpdateCounter> counters_;  // of a live updater, per tensor
+  Mirror<UpdateRecipe> recipes_;    // and per group
   Mirror<double> coefficient_, norm_;
 
   std::vector<Command> commands_;

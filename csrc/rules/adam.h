@@ -31,8 +31,8 @@ struct Adam : OptimizerRule {
     R weight1, keep2, weight2, step, root, eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                          const double*) {
     const double step = -h.lr / bias_correction(h.beta1, t);
     const double root = sqrt(bias_correction(h.beta2, t));
     if (convention == Convention::keras)
@@ -60,8 +60,8 @@ struct AmsGrad : OptimizerRule {
   template <class R>
   using Constants = Adam::Constants<R>;
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   const double* memory) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                          const double* memory) {
     return Adam::prepare(h, convention, t, memory);
   }
 
@@ -96,8 +96,8 @@ struct Adamax : OptimizerRule {
     R weight1, beta2, step, inner_eps, outer_eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                          const double*) {
     const double smallest = 1.17549435082228751e-38;  // that float32 holds in full
     const double inner = convention == Convention::torch   ? h.eps
                          : convention == Convention::keras ? 0
@@ -138,13 +138,13 @@ struct NAdam : OptimizerRule {
   static constexpr const char* memory_names[] = {"mu_product"};
   static constexpr double memory_start[] = {1};
 
-  static double mu(const Hyper& h, Convention convention, int64_t t) {
+  FNN_HD static double mu(const Hyper& h, Convention convention, int64_t t) {
     const double decay = convention == Convention::keras ? 1 : h.momentum_decay;
     return h.beta1 * (1 - 0.5 * __builtin_pow(0.96, static_cast<double>(t) * decay));
   }
 
   template <class R>
-  static void remember(const Hyper& h, Convention convention, int64_t t, R* memory) {
+  FNN_HD static void remember(const Hyper& h, Convention convention, int64_t t, R* memory) {
     memory[0] *= static_cast<R>(mu(h, convention, t));
   }
 
@@ -153,8 +153,8 @@ struct NAdam : OptimizerRule {
     R weight1, keep2, weight2, step_average, step_gradient, root, eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   const double* memory) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                          const double* memory) {
     const double root = 1 / sqrt(bias_correction(h.beta2, t));
     if (convention == Convention::textbook) {
       const double step = -h.lr / bias_correction(h.beta1, t);
@@ -199,7 +199,7 @@ struct RAdam : OptimizerRule {
     R weight1, keep2, weight2, step, root, eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t t, const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention, int64_t t, const double*) {
     const double step = -h.lr / bias_correction(h.beta1, t);
     const double correction = bias_correction(h.beta2, t);
     const double rho = 2 / (1 - h.beta2) - 1;
@@ -240,7 +240,7 @@ struct Lion : OptimizerRule {
     R weight1, weight2, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
     return {1 - h.beta1, 1 - h.beta2, -h.lr};
   }
 
@@ -277,7 +277,7 @@ struct Lamb : OptimizerRule {
     R weight1, keep2, weight2, average, root, eps, decay, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t t, const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention, int64_t t, const double*) {
     return {1 - h.beta1,
             h.beta2,
             1 - h.beta2,

@@ -5,7 +5,8 @@
 //   Hyper, fields          its hyper-parameters, with PyTorch's defaults, and their names
 //   states, n_states       tensors it keeps per parameter, by PyTorch's own names
 //   Constants<R>           the numbers its update needs, all of type R and nothing else
-//   prepare(h, c, t, m)    fills them on the host, in double, once per step; the first is t = 1
+//   prepare(h, c, t, m)    fills them, in double, once per step; the first is t = 1. On the host, or on
+//                          the device where the count of steps is there
 //   remember(h, c, t, m)   before that: moves numbers on that live from step to step, if it has any
 //   update(c, p, g, s)     the new parameter, from the old one, the gradient and the state, which
 //                          is changed in place
@@ -39,7 +40,7 @@ struct Sgd : OptimizerRule {
     R step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
     return {-h.lr};
   }
 
@@ -79,8 +80,8 @@ struct Momentum : OptimizerRule {
     R decay, gain, buffer, gradient, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                          const double*) {
     const bool keras = convention == Convention::keras;
     const double decay = h.momentum;
     double gain = t == 1 ? 1 : 1 - h.dampening;
@@ -127,8 +128,8 @@ struct Adagrad : OptimizerRule {
     R step, inner_eps, outer_eps;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
-                                   const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention convention, int64_t t,
+                                          const double*) {
     const bool outer = convention == Convention::torch;
     return {-h.lr / (1 + static_cast<double>(t - 1) * h.lr_decay), outer ? 0 : h.eps,
             outer ? h.eps : 0};
@@ -158,7 +159,8 @@ struct RmsPropRule : OptimizerRule {
     R keep, weight, inner_eps, outer_eps, step, decay, gain;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention convention, int64_t, const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention convention, int64_t,
+                                          const double*) {
     const bool outer = convention == Convention::torch;
     const bool inside = kMomentum && convention == Convention::keras;  // lr inside the buffer
     return {h.alpha,    1 - h.alpha,      outer ? 0 : h.eps, outer ? h.eps : 0, inside ? -1 : -h.lr,
@@ -247,7 +249,7 @@ struct Adadelta : OptimizerRule {
     R keep, weight, eps, step;
   };
 
-  static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
+  FNN_HD static Constants<double> prepare(const Hyper& h, Convention, int64_t, const double*) {
     return {h.rho, 1 - h.rho, h.eps, -h.lr};
   }
 

@@ -28,7 +28,18 @@ struct OptimizerRule {
   static constexpr const double* memory_start = nullptr;
   // Moves the memory on to step t, before prepare() reads it; R is the type it is kept in.
   template <class Hyper, class R>
-  static void remember(const Hyper&, Convention, int64_t /*t*/, R* /*memory*/) {}
+  FNN_HD static void remember(const Hyper&, Convention, int64_t /*t*/, R* /*memory*/) {}
+  // Both at once: moves the memory, kept as R, on to step t, whose constants it leaves as a flat list.
+  template <class Rule, class Hyper, class R>
+  FNN_HD static void begin_step(const Hyper& hyper, int32_t convention, int64_t t, R* memory,
+                                double* constants) {
+    const auto whose = static_cast<Convention>(convention);
+    Rule::remember(hyper, whose, t, memory);
+    double wide[Rule::n_memory + 1] = {};  // an array of none is no array
+    for (int k = 0; k < Rule::n_memory; ++k) wide[k] = memory[k];
+    const auto prepared = Rule::prepare(hyper, whose, t, wide);
+    __builtin_memcpy(constants, &prepared, sizeof(prepared));
+  }
   // What a state tensor starts at.
   template <class Hyper>
   static double initial_state(const Hyper&, Convention, int /*slot*/) {

@@ -84,8 +84,10 @@ class Updater:
     """
     Tensors that one optimizer steps over together, by their addresses, which the caller keeps alive.
     """
-    def __init__(self, rule: str, *, convention: str = 'torch', dtype: str = 'float32', ema: bool = False, masters: bool = False, device: str = 'cpu') -> None:
-        ...
+    def __init__(self, rule: str, *, convention: str = 'torch', dtype: str = 'float32', ema: bool = False, masters: bool = False, device: str = 'cpu', live: bool = False) -> None:
+        """
+        A live updater finds the scalars in the memory of its device, and waits for nothing.
+        """
     def initial_states(self, options: dict) -> list[float]:
         """
         What fills each of the state tensors before step 1.
@@ -102,9 +104,9 @@ class Updater:
         """
         The sum of the squares of all gradients.
         """
-    def step(self, gradients: Gradients, *, lr: list, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0, max_norm: typing.SupportsFloat | typing.SupportsIndex | None = None, clear_gradient: bool = False, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> float | None:
+    def step(self, gradients: Gradients, *, lr: list, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0, max_norm: typing.SupportsFloat | typing.SupportsIndex | None = None, clear_gradient: bool = False, queue: typing.SupportsInt | typing.SupportsIndex = 0, live: typing.Any = None) -> float | None:
         """
-        Steps over the tensors whose gradient is not 0; returns their norm if max_norm limits it.
+        Steps over the tensors whose gradient is not 0; returns their norm if max_norm limits it. `live` gives a live updater addresses in its device's memory: of "lr" per group, (address or 0, whether it is float64); of "found_inf", a float32 that is not 0 where the step is to be left out; of "loss_scale", a float32 that divides the gradients; of "norm", a float64 where their norm goes.
         """
     @property
     def initial_scalars(self) -> list[float]:

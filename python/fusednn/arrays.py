@@ -282,8 +282,9 @@ def prepare_weight(sample_weight: object, rows: int, dtype: np.dtype) -> np.ndar
     """Return one weight per row, or None."""
     if sample_weight is None:
         return None
-    if isinstance(sample_weight, Mapping):
-        raise TypeError("sample_weight must be one array with a weight per sample")
+    nested = isinstance(sample_weight, (list, tuple)) and any(np.ndim(w) for w in sample_weight)
+    if nested or isinstance(sample_weight, Mapping):
+        raise TypeError("sample_weight must be one array with a weight per sample, for all outputs")
     array = to_numbers("sample_weight", sample_weight)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -131,6 +131,57 @@ def test_a_foreign_capsule_is_refused():
         _core.register_backend(datetime.datetime_CAPI)
 
 
+# ---- products of float16 -------------------------------------------------------------------------
+
+
+def test_float16_rounds_forward_and_bfloat16_backward(device, rng):
+    x, dy = (rng.standard_normal((33, n)).astype(np.float32) for n in (70, 20))
+    w = rng.standard_normal((70, 20)).astype(np.float32)
+    _core.set_array_device("cuda")
+    y, saved = _core.dense_forward(x, w, None, "linear", {}, True, None, "float16")
+    found = _core.dense_backward(dy, x, w, saved, "linear", {}, precision="float16")
+    right = _core.dense_backward(dy, x, w, saved, "linear", {}, precision="bfloat16")
+    _core.set_array_device(device)
+    halves = [a.astype(np.float16).astype(np.float64) for a in (x, w)]
+    np.testing.assert_allclose(y, halves[0] @ halves[1], rtol=1e-5, atol=1e-5)
+    assert np.abs(y - x.astype(np.float64) @ w).max() > 1e-4  # an effect far above the tolerance
+    for a, b in zip(found, right, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_float16_beyond_its_range_is_infinite(device):
+    x, w = np.full((1, 9), 7e4, np.float32), np.ones((9, 3), np.float32)
+    _core.set_array_device("cuda")
+    y, _ = _core.dense_forward(x, w, None, "linear", {}, False, None, "float16")
+    _core.set_array_device(device)
+    assert np.isposinf(y).all()
+
+
+def test_the_processor_refuses_float16(device):
+    x, w = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)
+    _core.set_array_device("cpu")
+    with pytest.raises(ValueError, match="precision='float16' needs a CUDA device"):
+        _core.dense_forward(x, w, None, "linear", {}, False, None, "float16")
+    _core.set_array_device(device)
+
+
+def test_a_network_of_float16_learns_as_in_float32():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 8)).astype(np.float32)
+    y = (x @ rng.standard_normal((8, 3))).argmax(axis=1)
+    losses = {}
+    for precision in ("float32", "float16"):
+        layers = [fusednn.layers.Dense(24, activation="relu"), fusednn.layers.Dense(3)]
+        model = fusednn.Sequential(layers, input_shape=(8,))
+        options = {"device": "cuda", "precision": precision, "seed": 0}
+        model.compile("adam", "sparse_categorical_crossentropy", **options)
+        losses[precision] = model.fit(x, y, epochs=30, batch_size=50, verbose=0).history["loss"]
+        assert model.predict(x).dtype == np.float32
+    assert losses["float32"][-1] < 0.6 * losses["float32"][0]
+    np.testing.assert_allclose(losses["float16"], losses["float32"], rtol=0.01)
+    assert losses["float16"] != losses["float32"]
+
+
 # ---- the product library -------------------------------------------------------------------------
 
 

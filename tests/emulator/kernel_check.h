@@ -132,5 +132,7 @@ template <class T>
 void elements();
 template <class T>
 void optimizers();
+template <class T>
+void updates();
 
 }  // namespace fusednn::kernel_check

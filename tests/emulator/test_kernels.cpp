@@ -22,6 +22,7 @@ int main(int n_arguments, char** arguments) {
       {"rows",       &rows<float>,       &rows<double>      },
       {"losses",     &losses<float>,     &losses<double>    },
       {"optimizers", &optimizers<float>, &optimizers<double>},
+      {"updates",    &updates<float>,    &updates<double>   },
       {"products",   &products<float>,   &products<double>  }
   };
   for (const Group& group : groups) {

@@ -40,25 +40,37 @@ void forward(const DenseCase& c) {
       {c.rows * (c.out + c.gap),  -1, 1},
       {c.rows * (c.out + c.gap),  -1, 1}
   };
-  check<T>(text("forward %lldx%lldx%lld transposed %lld rule %lld", c.rows, c.in, c.out,
-                c.transposed, c.rule) +
-               text(" gap %lld bf16 %lld", c.gap, c.bfloat16),
-           memory, dense_tolerance<T>(c.in), [&](DenseMemory<T>& m) {
-             DenseForward op;
-             op.x = {m.x.data(), c.in + c.gap};
-             op.w = {m.w.data(), w_cols + c.gap};
-             op.bias = c.rule % 3 == 2 ? nullptr : m.bias.data();
-             op.y = {m.y.data(), c.out + c.gap};
-             if (c.flag) op.z = {m.z.data(), c.out + c.gap};
-             op.rows = c.rows;
-             op.in = c.in;
-             op.out = c.out;
-             op.activation.rule = c.rule;
-             op.activation.parameters[0] = 0.3;
-             op.transposed = c.transposed;
-             op.bfloat16 = c.bfloat16 && sizeof(T) == 4;
-             return op;
-           });
+  const std::string name = text("forward %lldx%lldx%lld transposed %lld rule %lld", c.rows, c.in,
+                                c.out, c.transposed, c.rule) +
+                           text(" gap %lld bf16 %lld", c.gap, c.bfloat16);
+  const auto build = [&](DenseMemory<T>& m) {
+    DenseForward op;
+    op.x = {m.x.data(), c.in + c.gap};
+    op.w = {m.w.data(), w_cols + c.gap};
+    op.bias = c.rule % 3 == 2 ? nullptr : m.bias.data();
+    op.y = {m.y.data(), c.out + c.gap};
+    if (c.flag) op.z = {m.z.data(), c.out + c.gap};
+    op.rows = c.rows;
+    op.in = c.in;
+    op.out = c.out;
+    op.activation.rule = c.rule;
+    op.activation.parameters[0] = 0.3;
+    op.transposed = c.transposed;
+    op.bfloat16 = c.bfloat16 && sizeof(T) == 4;
+    return op;
+  };
+  check<T>(name, memory, dense_tolerance<T>(c.in), build);
+  if (!c.bfloat16 || sizeof(T) != 4) return;
+  // The processor has no products of float16: it gets operands that are such numbers already.
+  for (auto* operand : {&memory.x, &memory.w}) {
+    for (T& v : operand->values()) v = T(static_cast<_Float16>(v));
+  }
+  check<T>(name + " float16", memory, dense_tolerance<T>(c.in), [&](DenseMemory<T>& m) {
+    DenseForward op = build(m);
+    op.bfloat16 = false;
+    op.float16 = true;
+    return op;
+  });
 }
 
 template <class T>

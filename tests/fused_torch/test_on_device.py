@@ -118,22 +118,48 @@ def test_scaled_gradients_and_infinities():
     assert torch.equal(p.detach(), moved)
 
 
-def test_a_captured_step_is_left_to_torch():
-    p = torch.nn.Parameter(torch.ones(64, device="cuda"))
-    optimizer = optim.Adam([p], lr=0.1, capturable=True)
-    p.grad = torch.ones_like(p)
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside), pytest.warns(UserWarning, match="capturable=True"):
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "NAdam", "LAMB"])
+def test_a_captured_step_is_ours(name):
+    """Gradients, learning rate and overflow change between replays, as they do in training."""
+    counted = {} if name == "SGD" else {"capturable": True}
+    lr, held, optimizers = torch.tensor(0.1, device="cuda"), [], []
+    for own in (optim, torch.optim if name != "LAMB" else optim):
+        held.append(torch.nn.Parameter(torch.linspace(1, 2, 64, device="cuda")))
+        optimizers.append(getattr(own, name)([held[-1]], lr=0.1, foreach=False, **counted))
+        optimizers[-1].param_groups[0]["lr"] = lr
+        held[-1].grad = torch.ones_like(held[-1])
+    graph, found_inf = torch.cuda.CUDAGraph(), torch.zeros((), device="cuda")
+    for optimizer in optimizers:
         optimizer.step()
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
+    optimizers[0].found_inf = found_inf
     with torch.cuda.graph(graph):
-        optimizer.step()
-    before = p.detach().clone()
-    graph.replay()
-    torch.cuda.synchronize()
-    torch.testing.assert_close(p.detach(), before - 0.1, rtol=1e-3, atol=1e-3)
+        optimizers[0].step()
+    assert not optimizers[0]._plan.others
+    for step in range(6):
+        lr.fill_(0.1 / (1 + step))
+        for p in held:
+            p.grad.copy_(torch.linspace(-1, step, 64))
+        found_inf.fill_(float(step == 2))
+        graph.replay()
+        if step != 2:
+            optimizers[1].step()
+    torch.testing.assert_close(held[0], held[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_capturable_step_waits_for_nothing():
+    p = torch.nn.Parameter(torch.ones(100, device="cuda"))
+    optimizer = optim.Adam([p], lr=0.1, capturable=True, max_norm=1.0)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    scaler = torch.amp.GradScaler("cuda", init_scale=4.0)
+    scaler.scale(p.sum()).backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        scaler.step(optimizer)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert optimizer.state[p]["step"].is_cuda
+    assert optimizer.gradient_norm.is_cuda
 
 
 @pytest.mark.parametrize("widths", [[20, 33, 5], [64, 64, 64, 1]])

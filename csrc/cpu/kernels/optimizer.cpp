@@ -260,6 +260,16 @@ constexpr RuleTable<OptimizerStep, sizeof...(Rules)> step_kernels(TypeList<Rules
   return {{&step<T, Rules>...}};
 }
 
+template <class Rule>
+void prepare(const PrepareUpdate& op, const Context&) {
+  for (Index i = 0; i < op.n; ++i) op.prepare<Rule>(i);
+}
+
+template <class... Rules>
+constexpr RuleTable<PrepareUpdate, sizeof...(Rules)> prepare_kernels(TypeList<Rules...>) {
+  return {{&prepare<Rules>...}};
+}
+
 struct Traits {
   int n_states;
   bool layerwise;
@@ -365,7 +375,19 @@ Demand demand(const ClipCoefficient& op, int) {
 }
 
 template <class T>
+void run(const PrepareUpdate& op, const Context& context) {
+  constexpr auto kernels = prepare_kernels(Optimizers{});
+  if (context.rank == 0) kernels.run[op.rule](op, context);
+}
+
+template <class T>
+Demand demand(const PrepareUpdate& op, int) {
+  return {100.0 * double(op.n), 0};
+}
+
+template <class T>
 void run(const OptimizerStep& op, const Context& context) {
+  if (op.found_inf != nullptr && *op.found_inf != 0) return;
   constexpr auto kernels = step_kernels<T>(Optimizers{});
   kernels.run[op.rule](op, context);
 }
@@ -386,10 +408,14 @@ Demand demand(const OptimizerStep& op, int) {
 
 template void run<float>(const ClipCoefficient&, const Context&);
 template void run<double>(const ClipCoefficient&, const Context&);
+template void run<float>(const PrepareUpdate&, const Context&);
+template void run<double>(const PrepareUpdate&, const Context&);
 template void run<float>(const OptimizerStep&, const Context&);
 template void run<double>(const OptimizerStep&, const Context&);
 template Demand demand<float>(const ClipCoefficient&, int);
 template Demand demand<double>(const ClipCoefficient&, int);
+template Demand demand<float>(const PrepareUpdate&, int);
+template Demand demand<double>(const PrepareUpdate&, int);
 template Demand demand<float>(const OptimizerStep&, int);
 template Demand demand<double>(const OptimizerStep&, int);
 

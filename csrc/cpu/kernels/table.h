@@ -58,6 +58,7 @@ template <class T> void run(const Fill&, const Context&);
 template <class T> void run(const PenaltyGradient&, const Context&);
 template <class T> void run(const ClipCoefficient&, const Context&);
 template <class T> void run(const Penalty&, const Context&);
+template <class T> void run(const PrepareUpdate&, const Context&);
 template <class T> void run(const OptimizerStep&, const Context&);
 template <class T> void run(const Constrain&, const Context&);
 
@@ -87,6 +88,7 @@ template <class T> Demand demand(const Fill&, int threads);
 template <class T> Demand demand(const PenaltyGradient&, int threads);
 template <class T> Demand demand(const ClipCoefficient&, int threads);
 template <class T> Demand demand(const Penalty&, int threads);
+template <class T> Demand demand(const PrepareUpdate&, int threads);
 template <class T> Demand demand(const OptimizerStep&, int threads);
 template <class T> Demand demand(const Constrain&, int threads);
 

@@ -35,7 +35,7 @@ Parsed<T> parse(const DenseForward& op) {
   p.b = typed<T>(op.w.data);
   p.b_k = op.transposed ? 1 : op.w.stride;
   p.b_col = op.transposed ? op.w.stride : 1;
-  p.bfloat16 = op.bfloat16;
+  p.operands = op.float16 ? Storage::float16 : op.bfloat16 ? Storage::bfloat16 : Storage::native;
   Finish<T>& f = all.finish;
   f.y = typed<T>(op.y.data);
   f.y_row = op.y.stride;
@@ -58,7 +58,7 @@ Parsed<T> parse(const DenseBackwardInput& op) {
   p.b = typed<T>(op.w.data);
   p.b_k = op.transposed ? op.w.stride : 1;
   p.b_col = op.transposed ? 1 : op.w.stride;
-  p.bfloat16 = op.bfloat16;
+  p.operands = op.bfloat16 ? Storage::bfloat16 : Storage::native;
   Finish<T>& f = all.finish;
   f.y = typed<T>(op.dx.data);
   f.y_row = op.dx.stride;
@@ -88,7 +88,7 @@ Parsed<T> parse(const DenseBackwardWeights& op) {
   p.b = typed<T>(right.data);
   p.b_k = right.stride;
   p.b_col = 1;
-  p.bfloat16 = op.bfloat16;
+  p.operands = op.bfloat16 ? Storage::bfloat16 : Storage::native;
   all.columns = {typed<T>(op.dz.data), op.dz.stride, op.out, typed<T>(op.dbias)};
   Finish<T>& f = all.finish;
   f.y = typed<T>(op.dw.data);

@@ -158,11 +158,11 @@ void start(const GemmWork<T>& work, const Context& context) {
 template <class T>
 GemmPlan plan_for(const Product<T>& p, Index columns) {
   using S = Shapes<T>;
-  if (p.m <= kThinTile.m && p.a_k == 1 && !p.bfloat16 && columns == 0) {
+  if (p.m <= kThinTile.m && p.a_k == 1 && p.operands == Storage::native && columns == 0) {
     return plan_product({kThinTile}, p.m, p.n, p.k, 0);
   }
   if constexpr (sizeof(T) == sizeof(float)) {
-    if (p.bfloat16) return plan_bf16(p.m, p.n, p.k, columns);
+    if (p.operands != Storage::native) return plan_half(p.m, p.n, p.k, columns);
     return plan_product({S::Large::size, S::Medium::size, S::Small::size}, p.m, p.n, p.k, columns);
   } else {
     return plan_product({S::Medium::size, S::Small::size}, p.m, p.n, p.k, columns);
@@ -174,7 +174,7 @@ void start(const GemmWork<T>& work, const Context& context) {
   using S = Shapes<T>;
   if (work.plan.tile.m == kThinTile.m) return multiply_thin(work, context);
   if constexpr (sizeof(T) == sizeof(float)) {
-    if (work.product.bfloat16) return multiply_bf16(work, context);
+    if (work.product.operands != Storage::native) return multiply_half(work, context);
     if (work.plan.tile.m == S::Large::kM) return start<T, typename S::Large>(work, context);
   }
   if (work.plan.tile.m == S::Medium::kM) return start<T, typename S::Medium>(work, context);

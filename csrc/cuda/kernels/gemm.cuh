@@ -17,7 +17,7 @@ struct Product {
   Index a_row = 0, a_k = 1;
   const T* b = nullptr;
   Index b_k = 0, b_col = 1;
-  bool bfloat16 = false;  // operands are rounded to it
+  Storage operands = Storage::native;  // what they are rounded to
 };
 
 // Column sums of a matrix of k rows, which ride along with a product over the same rows.

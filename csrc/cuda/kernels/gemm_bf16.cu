@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products whose operands are rounded to bfloat16 and multiplied by tensor cores, summed in float32.
+// Products whose operands are rounded to bfloat16 or float16 and multiplied by tensor cores, summed in float32.
 // They lie in memory as float32 and are rounded on their way to shared memory, where they take half
 // the room: there a tile has a word for every pair of neighbours along k.
 #include "cuda/kernels/gemm_tiles.cuh"
@@ -29,7 +29,7 @@ using Small = Shape<64, 64, 32>;
 using Large = Shape<128, 128, 16>;
 
 // As OperandTile, with both numbers of a pair in the same thread.
-template <int kOuter, int kK, bool kAlongK>
+template <Storage kHalf, int kOuter, int kK, bool kAlongK>
 struct PairTile {
   static constexpr int kQuads = kOuter * kK / kQuad / kThreads;
   static_assert(kQuads % 2 == 0 && kQuads * kQuad * kThreads == kOuter * kK);
@@ -69,8 +69,8 @@ struct PairTile {
 #pragma unroll
       for (int i = 0; i < kQuads; ++i) {
         uint32_t* to = shared + k_of(i) / 2 * kRow + outer_of(i);
-        to[0] = bfloat16_pair(quads[i].lane[0], quads[i].lane[1]);
-        to[kRow] = bfloat16_pair(quads[i].lane[2], quads[i].lane[3]);
+        to[0] = half_pair<kHalf>(quads[i].lane[0], quads[i].lane[1]);
+        to[kRow] = half_pair<kHalf>(quads[i].lane[2], quads[i].lane[3]);
       }
     } else {
 #pragma unroll
@@ -78,7 +78,7 @@ struct PairTile {
         Quad<uint32_t> pairs;
 #pragma unroll
         for (int q = 0; q < kQuad; ++q) {
-          pairs.lane[q] = bfloat16_pair(quads[i].lane[q], quads[i + 1].lane[q]);
+          pairs.lane[q] = half_pair<kHalf>(quads[i].lane[q], quads[i + 1].lane[q]);
         }
         store_pack(shared + k_of(i) / 2 * kRow + outer_of(i), pairs);
       }
@@ -86,7 +86,7 @@ struct PairTile {
   }
 };
 
-template <class S, bool kAAlongK, bool kBAlongK>
+template <class S, Storage kHalf, bool kAAlongK, bool kBAlongK>
 __global__ void __launch_bounds__(kThreads, 2) multiply_tile(const GemmWork<float> work) {
   constexpr bool kRules = kAAlongK;
   __align__(16) __shared__ uint32_t shared[S::kShared];
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tile(const GemmWork<floa
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const int warp_m = warp / S::kWarpsN, warp_n = warp % S::kWarpsN;
 
-  PairTile<S::kM, S::kK, kAAlongK> a;
-  PairTile<S::kN, S::kK, kBAlongK> b;
+  PairTile<kHalf, S::kM, S::kK, kAAlongK> a;
+  PairTile<kHalf, S::kN, S::kK, kBAlongK> b;
   const auto read = [&](Index k) {
     a.read(p.a, kAAlongK ? p.a_row : p.a_k, place.row, p.m, k, place.end_k, work.a_quads);
     b.read(p.b, kBAlongK ? p.b_col : p.b_k, place.col, p.n, k, place.end_k, work.b_quads);
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tile(const GemmWork<floa
         const uint32_t right[2] = {from_b[pair * S::kRowN + j * 8],
                                    from_b[(pair + 4) * S::kRowN + j * 8]};
 #pragma unroll
-        for (int i = 0; i < S::kFragmentsM; ++i) multiply_add(sums[i][j], left[i], right);
+        for (int i = 0; i < S::kFragmentsM; ++i) multiply_add<kHalf>(sums[i][j], left[i], right);
       }
     }
     current ^= 1;
@@ -167,22 +167,28 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tile(const GemmWork<floa
   }
 }
 
-template <class S>
+template <class S, Storage kHalf>
 void start(const GemmWork<float>& work, const Context& context) {
   const bool a_along_k = work.product.a_k == 1, b_along_k = work.product.b_col != 1;
-  const auto kernel = !a_along_k  ? multiply_tile<S, false, false>
-                      : b_along_k ? multiply_tile<S, true, true>
-                                  : multiply_tile<S, true, false>;
+  const auto kernel = !a_along_k  ? multiply_tile<S, kHalf, false, false>
+                      : b_along_k ? multiply_tile<S, kHalf, true, true>
+                                  : multiply_tile<S, kHalf, true, false>;
   launch(kernel, work.plan.blocks(), kThreads, 0, context.stream, work);
+}
+
+template <class S>
+void start(const GemmWork<float>& work, const Context& context) {
+  if (work.product.operands == Storage::float16) return start<S, Storage::float16>(work, context);
+  start<S, Storage::bfloat16>(work, context);
 }
 
 }  // namespace
 
-GemmPlan plan_bf16(Index m, Index n, Index k, Index columns) {
+GemmPlan plan_half(Index m, Index n, Index k, Index columns) {
   return plan_product({Large::size, Small::size}, m, n, k, columns);
 }
 
-void multiply_bf16(const GemmWork<float>& work, const Context& context) {
+void multiply_half(const GemmWork<float>& work, const Context& context) {
   if (work.plan.tile.m == Large::kM) return start<Large>(work, context);
   start<Small>(work, context);
 }

@@ -143,8 +143,8 @@ __device__ void finish_rows(const GemmWork<T>& work, const GemmPlace& place, int
 template <class T>
 void multiply_thin(const GemmWork<T>& work, const Context& context);
 
-// The kernels for operands in bfloat16.
-GemmPlan plan_bf16(Index m, Index n, Index k, Index columns);
-void multiply_bf16(const GemmWork<float>& work, const Context& context);
+// The kernels for operands in bfloat16 and float16.
+GemmPlan plan_half(Index m, Index n, Index k, Index columns);
+void multiply_half(const GemmWork<float>& work, const Context& context);
 
 }  // namespace fusednn::cuda

@@ -188,8 +188,13 @@ struct Work {
 
 using TensorShares = Shares<UpdateTensor>;
 
+__device__ inline bool left_out(const OptimizerStep& op) {
+  return op.found_inf != nullptr && *op.found_inf != 0;
+}
+
 template <class Rule, class Layout>
 __global__ void __launch_bounds__(kThreads) update(OptimizerStep op, TensorShares shares) {
+  if (left_out(op)) return;
   shares.for_each(blockIdx.x, [&](Index i, Index begin, Index end) {
     const Work<Rule, Layout> work(op, i);
     for_spots<Layout::kLanes>(begin, end, work.whole, [&](const Spot& spot) { work.update(spot); });
@@ -205,6 +210,7 @@ struct Squares {
 template <class Rule, class Layout>
 __global__ void __launch_bounds__(kThreads)
     update_moments(OptimizerStep op, TensorShares shares, Squares* sums) {
+  if (left_out(op)) return;
   shares.for_each(blockIdx.x, [&](Index i, Index begin, Index end) {
     const Work<Rule, Layout> work(op, i);
     double squares[2] = {};
@@ -218,6 +224,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class Rule, class Layout>
 __global__ void __launch_bounds__(kThreads)
     apply_direction(OptimizerStep op, TensorShares shares, const Squares* sums) {
+  if (left_out(op)) return;
   shares.for_each(blockIdx.x, [&](Index i, Index begin, Index end) {
     double square_p = 0, square_u = 0;
     shares.for_steps(i, threadIdx.x, kThreads, [&](Index step) {

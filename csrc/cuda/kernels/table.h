@@ -57,6 +57,7 @@ template <class T> void run(const Fill&, const Context&);
 template <class T> void run(const PenaltyGradient&, const Context&);
 template <class T> void run(const ClipCoefficient&, const Context&);
 template <class T> void run(const Penalty&, const Context&);
+template <class T> void run(const PrepareUpdate&, const Context&);
 template <class T> void run(const OptimizerStep&, const Context&);
 template <class T> void run(const Constrain&, const Context&);
 
@@ -86,6 +87,7 @@ template <class T> size_t workspace(const Fill&);
 template <class T> size_t workspace(const PenaltyGradient&);
 template <class T> size_t workspace(const ClipCoefficient&);
 template <class T> size_t workspace(const Penalty&);
+template <class T> size_t workspace(const PrepareUpdate&);
 template <class T> size_t workspace(const OptimizerStep&);
 template <class T> size_t workspace(const Constrain&);
 // clang-format on

@@ -51,6 +51,7 @@ class Dense final : public Layer {
     op.z = {r.pre_activation().data, units_};
     op.activation = r.activation();
     op.bfloat16 = r.precision().bfloat16;
+    op.float16 = r.precision().float16;
     op.rows = r.rows() * repeat_;
     op.in = in_;
     op.out = units_;

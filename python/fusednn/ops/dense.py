@@ -49,10 +49,12 @@ def dense_forward(
         Where y goes.
     return_context : bool
         Return also what `dense_backward` needs. The arrays must not change until then.
-    precision : {"float32", "float64", "bfloat16"}, optional
+    precision : {"float32", "float64", "bfloat16", "float16"}, optional
         That of the product; by default that of the arrays. With "bfloat16" x and w are float32, are
         rounded to bfloat16 (to nearest even; subnormal numbers to zero) as they are multiplied, and
-        summed in float32. So are the operands of `dense_backward`, but not those of db.
+        summed in float32. So are the operands of `dense_backward`, but not those of db. "float16",
+        on a CUDA device alone, is another rounding of x and w here, and bfloat16 in
+        `dense_backward`.
     **hyper : float
         Hyper-parameters of the activation.
 

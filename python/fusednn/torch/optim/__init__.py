@@ -15,8 +15,9 @@ ema : float between 0 and 1, optional
     Keep moving averages of the parameters, ``average = ema * average + (1 - ema) * p``. See
     `FusedOptimizer.averaged_parameters`.
 
-What PyTorch's flags mean here: `foreach` and `fused` are accepted and kept, and change nothing,
-because the step is fused in any case. `capturable` behaves as in PyTorch on the same device.
+What PyTorch's flags mean here: `foreach` and `fused` are accepted and kept; the step is fused in
+any case. On a CUDA device `capturable` and `fused` keep the count of steps there, and a step then
+waits for nothing: neither for a learning rate that is a tensor, nor for a GradScaler.
 `differentiable` is refused. Formulas and what is not supported: docs/torch.md.
 """
 

@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from fusednn.optim import rules
 from fusednn.optim.rules import declared, states_of
 from fusednn.torch.optim.base import FusedOptimizer
-from fusednn.torch.optim.options import EXTRAS, Group, Number
+from fusednn.torch.optim.options import EXTRAS, Group, Number, is_live
 
 # Flags that groups of old files may lack.
 _FLAGS: Group = {
@@ -46,7 +46,8 @@ class _Additional(FusedOptimizer):
             if p.grad is None or any(name in state for name in states_of(self._rule(group))):
                 continue
             if self._counts_steps:
-                state["step"] = torch.tensor(0.0, dtype=torch.float32)
+                where = p.device if is_live(group, p, counted=True) else "cpu"
+                state["step"] = torch.zeros((), dtype=torch.float32, device=where)
             for name in states_of(self._rule(group)):
                 state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
@@ -54,8 +55,6 @@ class _Additional(FusedOptimizer):
 def _check(options: Group) -> None:
     """Refuse options in the words of torch.optim."""
     lr = options["lr"]
-    if options["capturable"]:
-        raise RuntimeError("capturable=True: this step reads its count and lr on the host")
     if isinstance(lr, torch.Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
     if not lr >= 0.0:

@@ -17,7 +17,8 @@ from torch.optim.optimizer import (
     _global_optimizer_pre_hooks,
 )
 
-from fusednn.torch.optim.options import EXTRAS, Group, check_group
+from fusednn.torch.optim.bucket import Scaling
+from fusednn.torch.optim.options import EXTRAS, Group, Number, check_group, is_live
 from fusednn.torch.optim.plan import Plan
 
 # State that PyTorch would round to the dtype of the parameter when it is loaded.
@@ -98,8 +99,9 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
 
     Attributes
     ----------
-    gradient_norm : float, optional
-        With `max_norm`, the norm of all gradients in the last step, before it was limited.
+    gradient_norm : float or Tensor, optional
+        With `max_norm`, the norm of all gradients in the last step, before it was limited: a tensor
+        of float64 where the step left it on the device (`capturable`, `fused`).
     """
 
     # The optimizer of PyTorch whose constructor and state this one has, and whose code updates what
@@ -111,7 +113,7 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
     # GradScaler then leaves scaling and the check for infinities to step().
     _step_supports_amp_scaling = True
     _plan: Plan | None = None
-    gradient_norm: float | None = None
+    gradient_norm: Number | None = None
 
     @staticmethod
     @abc.abstractmethod
@@ -179,11 +181,13 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
             with torch.enable_grad():
                 loss = closure()
         # GradScaler attaches these for the time of the call.
-        found_inf = self.__dict__.get("found_inf")
-        if found_inf is not None and found_inf.item() != 0:
-            return loss
-        grad_scale = self.__dict__.get("grad_scale")
-        scale = 1.0 if grad_scale is None else 1.0 / grad_scale.item()
+        found_inf, grad_scale = map(self.__dict__.get, ("found_inf", "grad_scale"))
+        scaling = Scaling(found_inf, grad_scale)
+        if not (found_inf is grad_scale is None or self._stays_on_device()):
+            known = scaling.on_host()
+            if known is None:
+                return loss
+            scaling = known
 
         plan = self._plan
         gradients = None if plan is None else plan.gradients(self)
@@ -191,8 +195,20 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
             self._plan = None
             plan, gradients = Plan.make(self)
             self._plan = plan
-        self.gradient_norm = plan.run(self, gradients, scale)
+        known = scaling if plan.live else scaling.on_host()
+        if known is not None:
+            self.gradient_norm = plan.run(self, gradients, known)
         return loss
+
+    def _stays_on_device(self) -> bool:
+        """Whether the step needs no number on the host."""
+        if self._plan is not None:
+            return self._plan.live
+        return all(
+            is_live(group, p, self._counts_steps)
+            for group in self.param_groups
+            for p in group["params"]
+        )
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset the gradients of all parameters, as in PyTorch.

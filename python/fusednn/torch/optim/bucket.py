@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain, compress
 from typing import Any
 
@@ -12,13 +14,29 @@ import torch
 
 from fusednn import _core
 from fusednn.device import queue_of
-from fusednn.torch.optim.options import Kind
+from fusednn.torch.optim.options import Kind, Number
 from fusednn.torch.optim.reading import copied_like, laid_out_like, why_not
 
 Entries = dict[str, Any]
 
 _GRAD = operator.attrgetter("grad")
 _VERSION = operator.attrgetter("_version")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a GradScaler gave to a step, as it gave it, and a factor known on the host."""
+
+    found_inf: torch.Tensor | None = None
+    grad_scale: torch.Tensor | None = None
+    factor: float = 1.0
+
+    def on_host(self) -> Scaling | None:
+        """The same with the factor alone; None where gradients are not finite."""
+        if self.found_inf is not None and self.found_inf.item() != 0:
+            return None
+        scale = 1.0 if self.grad_scale is None else self.grad_scale.item()
+        return Scaling(factor=self.factor / scale)
 
 
 class Bucket:
@@ -32,10 +50,7 @@ class Bucket:
         self.kind = kind
         # Without `counted` PyTorch keeps no count of steps: it is kept here.
         self._counted = counted
-        device = {} if kind.device == "cpu" else {"device": kind.device}
-        self.updater = _core.Updater(
-            kind.rule, dtype=kind.native_dtype, ema=kind.ema, masters=kind.masters, **device
-        )
+        self.updater = self._new_updater()
         self.params: list[torch.Tensor] = []
         self.places: list[int] = []
         self._entries: list[Entries] = []
@@ -43,6 +58,18 @@ class Bucket:
         self._states: dict[str, list[torch.Tensor]] = {name: [] for name in self._state_names()}
         self._counts: list[float] = []
         self._copies: list[torch.Tensor | None] = []
+
+    def _new_updater(self) -> _core.Updater:
+        kind = self.kind
+        device = {} if kind.device == "cpu" else {"device": kind.device}
+        return _core.Updater(
+            kind.rule,
+            dtype=kind.native_dtype,
+            ema=kind.ema,
+            masters=kind.masters,
+            live=kind.live,
+            **device,
+        )
 
     def _state_names(self) -> list[str]:
         names = [*self.updater.states]
@@ -66,7 +93,7 @@ class Bucket:
     def _state(self, p: torch.Tensor, name: str, entries: Entries) -> torch.Tensor:
         given = entries.get(name)
         if name in self.updater.scalars:
-            made = _scalar(name, given)
+            made = _scalar(name, given, p.device if self.kind.live else torch.device("cpu"))
         elif name in ("ema", "master"):
             wide = self.kind.wide
             made = copied_like(p, p, wide) if given is None else laid_out_like(p, given, wide)
@@ -88,7 +115,8 @@ class Bucket:
     def finish(self) -> None:
         """Hand all addresses to the native side, and remember how everything looked."""
         n = len(self.params)
-        count = torch.tensor(self._counts, dtype=torch.float32)
+        where = self.params[0].device if self.kind.live else "cpu"
+        count = torch.tensor(self._counts, dtype=torch.float32, device=where)
         if not self._counted:
             self._count = count  # the native side points to it
         self._tensors = [*self.params, *chain.from_iterable(self._states.values())]
@@ -108,15 +136,21 @@ class Bucket:
         self.groups = sorted(set(self.places))
         # A complex number is two real ones, for every formula and for the norm.
         parts = 2 if self.kind.dtype.is_complex else 1
-        self.updater.set_tensors(
-            lists[0],
-            [p.numel() * parts for p in self.params],
-            [of[name] for name in self.updater.states],
-            [of[name] for name in self.updater.scalars],
-            [self.groups.index(place) for place in self.places],
+        sizes = [p.numel() * parts for p in self.params]
+        states = [of[name] for name in self.updater.states]
+        scalars = [of[name] for name in self.updater.scalars]
+        groups = [self.groups.index(place) for place in self.places]
+        self._hand_over = functools.partial(
+            _core.Updater.set_tensors,
+            parameters=lists[0],
+            sizes=sizes,
+            states=states,
+            scalars=scalars,
+            groups=groups,
             ema=of.get("ema"),
             masters=of.get("master"),
         )
+        self._hand_over(self.updater)
 
     def pieces(self, owner: int) -> list[tuple[int, int, int]]:
         """The memory that a step writes, as (begin, end, owner), owners counted from `owner`."""
@@ -128,7 +162,8 @@ class Bucket:
 
     def set_options(self, options: Sequence[dict[str, Any]]) -> None:
         """Set the options of all groups of the optimizer."""
-        self.updater.set_groups([options[place] for place in self.groups])
+        self._options = [options[place] for place in self.groups]
+        self.updater.set_groups(self._options)
 
     # ---- a step ----------------------------------------------------------------------------------
 
@@ -160,24 +195,73 @@ class Bucket:
         return self.updater.square_norm(gradients, gradient_scale=scale, **self._queue())
 
     def step(
-        self, gradients: _core.Gradients, lr: list[float], scale: float, max_norm: float | None
-    ) -> float | None:
-        """Update everything that has a gradient; return the norm if it is limited."""
+        self,
+        gradients: _core.Gradients,
+        lr: Sequence[Number],
+        scaling: Scaling,
+        max_norm: float | None,
+    ) -> Number | None:
+        """Update everything that has a gradient; return the norm if it is limited.
+
+        That of a live bucket, which alone takes tensors in `scaling`, is a tensor.
+        """
         if self.kind.masters:
             self._follow_parameters()
-        norm: float | None = self.updater.step(
-            gradients,
-            lr=[lr[place] for place in self.groups],
-            gradient_scale=scale,
-            max_norm=max_norm,
-            **self._queue(),
-        )
+        rates = [lr[place] for place in self.groups]
+        if self.kind.live:
+            norm = self._live_step(gradients, rates, scaling, max_norm)
+        else:
+            norm = self.updater.step(
+                gradients,
+                lr=list(map(float, rates)),
+                gradient_scale=scaling.factor,
+                max_norm=max_norm,
+                **self._queue(),
+            )
         torch.autograd.graph.increment_version(
             self.params if gradients.complete else [p for p in self.params if p.grad is not None]
         )
         if self.kind.masters:
             self._versions = list(map(_VERSION, self.params))
         self._copies = []
+        return norm
+
+    def _live_step(
+        self,
+        gradients: _core.Gradients,
+        lr: list[Number],
+        scaling: Scaling,
+        max_norm: float | None,
+    ) -> torch.Tensor | None:
+        """The same without waiting for the device, so that a graph may capture it."""
+        device = self.params[0].device
+        # What a step puts into memory of its own is a graph's there, and so is the updater.
+        updater = self.updater
+        if _capturing():
+            updater = self._new_updater()
+            self._hand_over(updater)
+            updater.set_groups(self._options)
+        rates = [_rate_at(rate, device) for rate in lr]
+        found_inf, grad_scale = scaling.found_inf, scaling.grad_scale
+        norm = None if max_norm is None else torch.empty((), dtype=torch.float64, device=device)
+        updater.step(
+            gradients,
+            lr=[0.0 if isinstance(rate, torch.Tensor) else rate for rate in rates],
+            gradient_scale=scaling.factor,
+            max_norm=max_norm,
+            live={
+                "lr": [
+                    (rate.data_ptr(), rate.dtype == torch.float64)
+                    if isinstance(rate, torch.Tensor)
+                    else (0, False)
+                    for rate in rates
+                ],
+                "found_inf": 0 if found_inf is None else found_inf.data_ptr(),
+                "loss_scale": 0 if grad_scale is None else grad_scale.data_ptr(),
+                "norm": 0 if norm is None else norm.data_ptr(),
+            },
+            **self._queue(),
+        )
         return norm
 
     def _queue(self) -> dict[str, Any]:
@@ -200,15 +284,27 @@ def _is_lazy(gradient: torch.Tensor | None) -> bool:
     return gradient is not None and (gradient.is_neg() or gradient.is_conj())
 
 
-def _scalar(name: str, given: Any) -> torch.Tensor:
-    """A number of the state as the native side reads it: float32, alone, on the host."""
+def _capturing() -> bool:
+    """Whether what is put on PyTorch's current stream becomes part of a graph."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def _rate_at(rate: Number, device: torch.device) -> Number:
+    """A learning rate as the native side takes it: a float, or a tensor on the device."""
+    if not isinstance(rate, torch.Tensor) or rate.device != device:
+        return float(rate)
+    return rate if rate.dtype in (torch.float32, torch.float64) else rate.float()
+
+
+def _scalar(name: str, given: Any, device: torch.device) -> torch.Tensor:
+    """A number of the state as the native side reads it: float32, alone, on this device."""
     if given is None:
         raise KeyError(f"{name!r}: missing in the state of a parameter")
     if (
         type(given) is torch.Tensor
         and given.dtype == torch.float32
-        and given.device.type == "cpu"
+        and given.device == device
         and given.numel() == 1
     ):
         return given
-    return torch.tensor(float(given), dtype=torch.float32)
+    return torch.tensor(float(given), dtype=torch.float32, device=device)

@@ -67,6 +67,7 @@ class Kind:
     ema: bool
     masters: bool
     device: str = "cpu"
+    live: bool = False  # the numbers beside the tensors lie on the device: see is_live()
 
     @property
     def wide(self) -> torch.dtype:
@@ -79,7 +80,17 @@ class Kind:
         return str(self.dtype.to_real()).removeprefix("torch.")
 
 
-def kind_of(rule: str, group: Group, p: torch.Tensor) -> Kind:
-    """The kind of a parameter in this group."""
+def is_live(group: Group, p: torch.Tensor, counted: bool) -> bool:
+    """Whether the count of steps is on the parameter's device, and no step waits for it.
+
+    PyTorch keeps it there for `capturable` and `fused`; where it keeps none, ours is there.
+    """
+    asked = group.get("capturable") or group.get("fused") or not counted
+    return p.device.type != "cpu" and bool(asked)
+
+
+def kind_of(rule: str, group: Group, p: torch.Tensor, counted: bool) -> Kind:
+    """The kind of a parameter in this group; `counted` is whether PyTorch counts its steps."""
     masters = bool(group["master_weights"]) and p.dtype in NARROW
-    return Kind(rule, p.dtype, group["ema"] is not None, masters, p.device.type)
+    ema = group["ema"] is not None
+    return Kind(rule, p.dtype, ema, masters, p.device.type, is_live(group, p, counted))

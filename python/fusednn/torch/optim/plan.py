@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Iterator
 from itertools import chain
@@ -12,9 +13,18 @@ import torch
 
 from fusednn import _core
 from fusednn.optim.rules import compiled_options, states_of
-from fusednn.torch.optim.bucket import Bucket
+from fusednn.torch.optim.bucket import Bucket, Scaling
 from fusednn.torch.optim.fallback import Others
-from fusednn.torch.optim.options import Group, Kind, check_group, has_tensor, kind_of, plain
+from fusednn.torch.optim.options import (
+    Group,
+    Kind,
+    Number,
+    check_group,
+    has_tensor,
+    is_live,
+    kind_of,
+    plain,
+)
 from fusednn.torch.optim.reading import need_own_memory, sharing, why_not
 
 if TYPE_CHECKING:
@@ -86,7 +96,8 @@ class Plan:
                 gradient = p.grad
                 if gradient is not None:
                     need_own_memory(p)
-                reason = "capturable=True" if capturable else why_not(p, gradient)
+                refused = capturable and not is_live(group, p, optimizer._counts_steps)
+                reason = "capturable=True" if refused else why_not(p, gradient)
                 # One that had gradients before may have them again.
                 known = bool(optimizer.state.get(p)) or (stateless and p.requires_grad)
                 if gradient is None and (reason is not None or not known):
@@ -107,7 +118,7 @@ class Plan:
             rule = optimizer._rule(view)
             optimizer._begin_state(group, params)
             for p in params:
-                kind = kind_of(rule, view, p)
+                kind = kind_of(rule, group, p, optimizer._counts_steps)
                 if kind not in buckets:
                     buckets[kind] = Bucket(kind, optimizer._counts_steps)
                 entries = optimizer.state[p] if _needs_state(optimizer, view) else None
@@ -183,22 +194,36 @@ class Plan:
             for p in chain.from_iterable(self.others.params)
         )
 
-    def run(self, optimizer: FusedOptimizer, gradients: Gradients, scale: float) -> float | None:
+    @property
+    def live(self) -> bool:
+        """Whether a step needs no number from a device."""
+        return not self.others and all(bucket.kind.live for bucket in self.buckets)
+
+    def run(
+        self, optimizer: FusedOptimizer, gradients: Gradients, scaling: Scaling
+    ) -> Number | None:
         """Update all parameters; return the norm of the gradients if it is limited."""
-        lr = [float(group["lr"]) for group in optimizer.param_groups]
-        max_norm, norm = self.max_norm, None
+        lr: list[Number] = [group["lr"] for group in optimizer.param_groups]
+        max_norm = self.max_norm
+        norm: Number | None = None
         if max_norm is not None and (len(self.buckets) != 1 or self.others):
-            square = self.others.square_norm(scale)
+            if any(bucket.kind.live for bucket in self.buckets):
+                raise RuntimeError(
+                    "max_norm: with capturable=True or fused=True on a device all parameters must "
+                    "be of one dtype, because their norm stays there"
+                )
+            square = self.others.square_norm(scaling.factor)
             for bucket, own in zip(self.buckets, gradients, strict=True):
-                square += bucket.square_norm(own, scale)
-            norm = square**0.5
-            scale *= _core.clip_coefficient(norm, max_norm)
+                square += bucket.square_norm(own, scaling.factor)
+            norm = total = square**0.5
+            factor = scaling.factor * _core.clip_coefficient(total, max_norm)
+            scaling = dataclasses.replace(scaling, factor=factor)
             max_norm = None
         # First what may still refuse.
         if self.others:
-            self.others.step(optimizer, scale)
+            self.others.step(optimizer, scaling.factor)
         for bucket, own in zip(self.buckets, gradients, strict=True):
-            taken = bucket.step(own, lr, scale, max_norm)
+            taken = bucket.step(own, lr, scaling, max_norm)
             norm = norm if taken is None else taken
         return norm
 
