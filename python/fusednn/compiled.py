@@ -63,11 +63,13 @@ class Compiled(Predictive):
             Factors of the losses of several outputs in the sum that is minimised.
         device : {"auto", "cpu", "cuda"}
             A device that is not there is an error, never replaced by another.
-        precision : {"float32", "float64", "bfloat16"}
+        precision : {"float32", "float64", "bfloat16", "float16"}
             Of weights and computation. Data are converted to it. With "bfloat16" all of them are
             float32, and only the products of Dense layers round their operands to bfloat16, about
             twice as fast at large sizes on processors with AVX512-BF16. (Keras: the policy
-            "mixed_bfloat16".) Training, evaluation and prediction round alike.
+            "mixed_bfloat16".) Training, evaluation and prediction round alike. With "float16", on a
+            CUDA device alone, the forward pass rounds to float16, which ends at 65504, and the
+            backward pass to bfloat16, so that no gradient is lost and none has to be scaled.
         seed : int, optional
             Decides shuffles and dropout masks and, if nobody has seen the weights yet, their
             initial values. Same seed, same instruction set: the same bits.
@@ -87,8 +89,8 @@ class Compiled(Predictive):
         """
         metrics = join_metrics(metrics, weighted_metrics)
         objective = Objective.parse(optimizer, loss, metrics, loss_weights, convention)
-        precision = check_precision(precision)
         device = check_device(device)
+        precision = check_precision(precision, device)
         seed = None if seed is None else check_seed(seed)
         objective.optimizer.check_free(self)  # type: ignore[arg-type]
         if objective.in_python() != self._python_loss():

@@ -17,15 +17,14 @@ from fusednn.layers.base import Layer, SymbolicTensor
 from fusednn.layers.core import InputLayer
 from fusednn.optimizers import Optimizer
 
-_PRECISIONS = ("float32", "float64", "bfloat16")
+_PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 _INSTEAD = {
-    "float16": "there are no products of float16 yet; 'bfloat16' has their speed and more range",
     "tf32": "fusednn.device.allow_tf32(True) lets float32 products on a CUDA device round to it",
 }
 
 
-def check_precision(precision: object) -> str:
-    """Return "float32", "float64" or "bfloat16", of a name or a NumPy dtype."""
+def check_precision(precision: object, device: str) -> str:
+    """Return the name of a precision on this device, of a name or a NumPy dtype."""
     if isinstance(precision, str):
         name = precision
     else:
@@ -37,6 +36,11 @@ def check_precision(precision: object) -> str:
         if name in _INSTEAD:
             raise ValueError(f"precision={name!r} cannot be had: {_INSTEAD[name]}")
         raise unknown_choice("precision", name, _PRECISIONS)
+    if name == "float16" and device == "cpu":
+        raise ValueError(
+            "precision='float16' needs a CUDA device; on the processor there is 'bfloat16', which "
+            "has more range"
+        )
     return name
 
 
@@ -99,7 +103,7 @@ class Network:
 
     @property
     def precision(self) -> str:
-        """ "float32", "float64" or "bfloat16"."""
+        """ "float32", "float64", "bfloat16" or "float16"."""
         return self._precision
 
     @property
@@ -117,7 +121,7 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype:
-        """What weights, inputs and outputs are made of: float32 for "bfloat16" as well."""
+        """What weights, inputs and outputs are made of: float32 for "bfloat16" and "float16"."""
         return np.dtype("float64" if self._precision == "float64" else "float32")
 
     # ---- engine --------------------------------------------------------------------------------
@@ -320,6 +324,27 @@ class Network:
         """
         self._use_engine()
         return self._current()
+
+    @property
+    def trainable_weights(self) -> list[np.ndarray]:
+        """Those of `weights` that training changes."""
+        return [
+            value for value, learns in zip(self.weights, self._learning(), strict=True) if learns
+        ]
+
+    @property
+    def non_trainable_weights(self) -> list[np.ndarray]:
+        """Those of `weights` that it does not: moving statistics, and all of frozen layers."""
+        return [
+            value
+            for value, learns in zip(self.weights, self._learning(), strict=True)
+            if not learns
+        ]
+
+    def _learning(self) -> list[bool]:
+        """Return for each parameter whether training changes it."""
+        frozen = {node["name"] for node in self._need_engine().nodes() if node["frozen"]}
+        return [p["trainable"] and p["node"] not in frozen for p in self._parameters]
 
     @property
     def trainable(self) -> bool:

@@ -92,6 +92,8 @@ class Progress:
 
     def begin(self, epoch: int) -> None:
         """Start an epoch; epochs count from 0."""
+        if not self._shows:
+            return
         self._started = time.perf_counter()
         width = len(str(self._epochs))
         self._head = f"Epoch {epoch + 1:{width}d}/{self._epochs}"

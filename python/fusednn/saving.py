@@ -185,7 +185,7 @@ def _rebuild(tensors: Tensors, metadata: Mapping[str, str], compile: bool, devic
     device = check_device(device)
     try:
         model = kinds[kind].from_config(about["config"])
-        precision = check_precision(about["precision"])
+        precision = check_precision(about["precision"], device)
         seed = about["seed"]
         model._seed = None if seed is None else check_seed(seed)
         engine = model._make_engine(precision, device, model.seed) if model.built else None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fusednn import layers as layer_module
@@ -150,16 +150,45 @@ class Sequential(Model):
         """The layers in order, without the input. Models among them are one layer each."""
         return list(self._stack)  # type: ignore[arg-type]
 
+    @helpful_keywords
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Make the layers for inputs of a shape; without it the first call of `fit` does.
+
+        Parameters
+        ----------
+        input_shape : tuple
+            (None, ...): the number of samples, which is free, and the shape of one.
+
+        Examples
+        --------
+        >>> import fusednn
+        >>> model = fusednn.Sequential([fusednn.layers.Dense(3)])
+        >>> model.build((None, 2))
+        >>> model.count_params()
+        9
+        """
+        shape = tuple(input_shape)
+        if len(shape) < 2 or shape[0] is not None:
+            raise ValueError(f"input_shape must be (None, ...), got {input_shape!r}")
+        if self._graph is None:
+            self._build_as(shape[1:])  # type: ignore[arg-type]
+        elif self.input_shape != shape:
+            raise ValueError(f"input_shape={shape}, but the model is built for {self.input_shape}")
+
     def _build_for(self, x: object) -> Callable[[], None]:
         if self._graph is not None:
             return lambda: None
+        return self._build_as(single_input(x).shape[1:] or (1,))
+
+    def _build_as(self, shape: tuple[int, ...]) -> Callable[[], None]:
+        """Make the layers for samples of a shape; return what undoes it."""
 
         def forget() -> None:
             self._entry = self._graph = self._engine = None
             self._seen = False
 
         try:
-            self._entry = InputLayer(single_input(x).shape[1:] or (1,))
+            self._entry = InputLayer(shape)
             self._rebuild()
         except BaseException:
             forget()

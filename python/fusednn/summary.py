@@ -105,4 +105,6 @@ def render(model: Model) -> str:
     if model.precision == "bfloat16":
         how = "with AVX512-BF16" if _core.uses_bf16() else "emulated in float32"
         lines.append(f"Precision: bfloat16 products, {how}; the rest float32")
+    elif model.precision == "float16":
+        lines.append("Precision: float16 products, bfloat16 in the backward pass; the rest float32")
     return "\n".join(lines)

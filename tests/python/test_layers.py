@@ -52,6 +52,24 @@ def test_parameters_of_an_activation_reach_the_engine(rng):
     np.testing.assert_allclose(y, np.where(x > 0, x, 0.3 * x), rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("layer", "right"),
+    [
+        (layers.ReLU(), lambda x: np.maximum(x, 0)),
+        (layers.LeakyReLU(), lambda x: np.where(x > 0, x, 0.3 * x)),
+        (layers.LeakyReLU(0.1), lambda x: np.where(x > 0, x, 0.1 * x)),
+        (layers.ELU(2.0), lambda x: np.where(x > 0, x, 2 * np.expm1(x))),
+    ],
+)
+def test_activations_with_layers_of_their_own(layer, right, rng):
+    x = rng.normal(size=(6, 5))
+    copy = layers.deserialize(layers.serialize(layer))
+    assert type(copy) is type(layer)
+    for each in (layer, copy):
+        _, y = predict(each, x)
+        np.testing.assert_allclose(y, right(x), rtol=1e-14)
+
+
 def test_softmax_flatten_add_concatenate(rng):
     x = rng.normal(size=(4, 2, 3))
     inputs = layers.Input((2, 3))

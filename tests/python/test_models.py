@@ -144,6 +144,22 @@ def test_add_and_pop():
         fusednn.Sequential().pop()
 
 
+def test_build_and_the_weights_that_learn():
+    model = fusednn.Sequential([layers.Dense(3, name="first"), layers.BatchNormalization()])
+    with pytest.raises(ValueError, match=r"input_shape must be \(None, ...\), got \(2,\)"):
+        model.build((2,))
+    assert not model.built
+    model.build((None, 2))
+    model.build((None, 2))
+    with pytest.raises(ValueError, match="built for"):
+        model.build((None, 3))
+    assert [w.shape for w in model.trainable_weights] == [(2, 3), (3,), (3,), (3,)]
+    assert [w.shape for w in model.non_trainable_weights] == [(3,), (3,)]
+    model.get_layer("first").trainable = False
+    assert [w.shape for w in model.trainable_weights] == [(3,), (3,)]
+    assert len(model.non_trainable_weights) == 4
+
+
 def test_a_failed_fit_leaves_an_unbuilt_model_unbuilt(rng):
     model = fusednn.Sequential([layers.Dense(2)])
     model.compile("adam", "mse")

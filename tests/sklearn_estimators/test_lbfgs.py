@@ -46,6 +46,8 @@ def test_the_gradient_is_that_of_the_value(loss, columns, monkeypatch):
         assert gradient[i] == pytest.approx((ahead - behind) / (2 * step), rel=1e-6, abs=1e-8)
 
 
+# An older scikit-learn on a newer SciPy.
+@pytest.mark.filterwarnings("ignore:scipy.optimize. The .disp.:DeprecationWarning")
 def test_the_optimum_is_scikit_learns():
     X, y = load_diabetes(return_X_y=True)
     params = {"solver": "lbfgs", "max_iter": 25, "random_state": 0, "alpha": 0.1}

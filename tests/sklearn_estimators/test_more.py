@@ -168,6 +168,23 @@ def test_a_progress_bar(terminal, monkeypatch):
     clone(model).set_params(callbacks=[ProgressBar(stream)]).fit(X, Y)
 
 
+def test_progress_writes_a_line_per_epoch(capsys):
+    stream = io.StringIO()
+    show = fusednn.callbacks.Progress(stream=stream)
+    classifier(max_iter=3, callbacks=[show]).fit(X, Y)
+    lines = stream.getvalue().splitlines()
+    assert [line[:9] for line in lines] == ["Epoch 1/3", "Epoch 2/3", "Epoch 3/3"]
+    assert all("loss: " in line for line in lines)
+    classifier(max_iter=3, callbacks=[fusednn.callbacks.Progress(0, stream)]).fit(X, Y)
+    assert len(stream.getvalue().splitlines()) == 3
+    assert capsys.readouterr().out == ""
+
+
+def test_callbacks_are_not_for_lbfgs():
+    with pytest.raises(ValueError, match=r"callbacks=.* needs a solver that works batch by batch"):
+        classifier(solver="lbfgs", callbacks=[ProgressBar()]).fit(X, Y)
+
+
 def test_quick_ways_are_those_of_scikit_learn():
     for y in (Y, Y % 2, Y.astype(np.int8), Y - 3, Y[:9], np.zeros(30, int)):
         quick, slow = _binarizer(y), LabelBinarizer().fit(y)

@@ -82,13 +82,7 @@ def scores(comparison):
     return found
 
 
-def marked(comparison):
-    """Return a parameter of a test: large data sets take long, and are not on every machine."""
-    large = comparison.rows >= 5000
-    return pytest.param(comparison, id=comparison.name, marks=[pytest.mark.slow] if large else [])
-
-
-@pytest.mark.parametrize("comparison", [marked(each) for each in COMPARISONS])
+@pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda comparison: comparison.name)
 def test_scores_over_seeds(comparison):
     try:
         theirs, ours = scores(comparison)

@@ -35,8 +35,10 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "Concatenate": (),
     "Dense": ("units", "activation", "use_bias"),
     "Dropout": ("rate",),
+    "ELU": ("alpha",),
     "Flatten": (),
     "LayerNormalization": ("epsilon", "center", "scale"),
+    "LeakyReLU": ("negative_slope",),
     "Softmax": (),
 }
 # Not built into the layers here, and without influence on what a trained model computes.
@@ -161,7 +163,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
         )
         if not plain:
             raise ValueError(f"its layer {name!r} is a ReLU with a bend, which is not read")
-        return layer_module.Activation("relu", name=name)
+        return layer_module.ReLU(name=name)
     if kind not in _ARGUMENTS:
         known = ", ".join(sorted({"InputLayer", "ReLU", *_ARGUMENTS}))
         raise ValueError(f"its layer {name!r} is a {kind}, which is not read; known: {known}")

@@ -39,8 +39,12 @@ from fusednn.layers.noise import GaussianDropout as GaussianDropout
 from fusednn.layers.noise import GaussianNoise as GaussianNoise
 from fusednn.layers.normalization import BatchNormalization as BatchNormalization
 from fusednn.layers.normalization import LayerNormalization as LayerNormalization
+from fusednn.layers.rectifiers import ELU as ELU
+from fusednn.layers.rectifiers import LeakyReLU as LeakyReLU
+from fusednn.layers.rectifiers import ReLU as ReLU
 
 __all__ = [
+    "ELU",
     "Activation",
     "ActivityRegularization",
     "Add",
@@ -57,11 +61,13 @@ __all__ = [
     "InputLayer",
     "Layer",
     "LayerNormalization",
+    "LeakyReLU",
     "RandomCrop",
     "RandomFlip",
     "RandomRotation",
     "RandomTranslation",
     "RandomZoom",
+    "ReLU",
     "Rescaling",
     "Softmax",
     "SymbolicTensor",
@@ -82,16 +88,19 @@ _CLASSES: dict[str, type[Layer]] = {
         Concatenate,
         Dense,
         Dropout,
+        ELU,
         Flatten,
         GaussianDropout,
         GaussianNoise,
         InputLayer,
         LayerNormalization,
+        LeakyReLU,
         RandomCrop,
         RandomFlip,
         RandomRotation,
         RandomTranslation,
         RandomZoom,
+        ReLU,
         Rescaling,
         Softmax,
     )

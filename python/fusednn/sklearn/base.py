@@ -3,33 +3,25 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn import get_config
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import make_constraint
 from sklearn.utils.validation import check_is_fitted
 
-from fusednn import activations, initializers
+from fusednn import initializers
 from fusednn import optimizers as optimizer_module
 from fusednn.activations import Activation
-from fusednn.callbacks import Callback
 from fusednn.device import check_device
 from fusednn.sklearn import lbfgs, optimizer
 from fusednn.sklearn.architecture import Architecture, Weights, activation_of, forward
 from fusednn.sklearn.compat import (
     CallbackSupport,
-    Interval,
     Observers,
-    Options,
-    StrOptions,
     Tagged,
     check_sample_weight,
     validate_data,
@@ -38,60 +30,16 @@ from fusednn.sklearn.compat import (
 from fusednn.sklearn.engine import Engine, Samples, Settings
 from fusednn.sklearn.objectives import Objective
 from fusednn.sklearn.optimizer import Optimizer
+from fusednn.sklearn.parameters import CheckedParameters
 from fusednn.sklearn.stochastic import StochasticFit, Validation
 from fusednn.sklearn.threads import thread_limit
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_ACTIVATIONS = {"identity", "logistic"} | {
-    name for name in activations.names() if not Activation(name).rowwise
-}
 
 
-class BaseMLP(CallbackSupport, Tagged):
+class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
     """A multi-layer perceptron behind scikit-learn's interface."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(_ACTIVATIONS), Activation, list, tuple],
-        "solver": [
-            StrOptions({"lbfgs", *optimizer.names()}),
-            optimizer_module.Optimizer,
-        ],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
-        "batch_norm": ["boolean"],
-        "l1": [Interval(Real, 0, None, closed="left")],
-        "clipnorm": [Interval(Real, 0, None, closed="neither"), None],
-        "optimizer_params": [dict, None],
-        "initializer": [str, initializers.Initializer],
-        "schedule": [callable, None],
-        "callbacks": [Callback, list, tuple, None],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "float64", "bfloat16"})],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-    }
     _classifies: ClassVar[bool]
 
     # ---- what the two kinds differ in ----------------------------------------------------------
@@ -114,30 +62,6 @@ class BaseMLP(CallbackSupport, Tagged):
         raise NotImplementedError(f"{type(self).__name__} must define _score_outputs()")
 
     # ---- parameters ----------------------------------------------------------------------------
-
-    @classmethod
-    @functools.cache
-    def _get_param_names(cls) -> list[str]:
-        # scikit-learn reads the constructor's signature anew each time it clones an estimator.
-        return super()._get_param_names()
-
-    @classmethod
-    @functools.cache
-    def _constraints(cls) -> dict[str, list[Any]]:
-        allowed = cls._parameter_constraints
-        return {name: [make_constraint(kind) for kind in allowed[name]] for name in allowed}
-
-    def _validate_params(self) -> None:
-        """Check the parameters as scikit-learn does, which has the words for those that are wrong.
-
-        A search does it for every fit, so what is right is recognised without its preparations.
-        """
-        if get_config()["skip_parameter_validation"]:
-            return
-        given = self.get_params(deep=False)
-        for name, kinds in self._constraints().items():
-            if not any(kind.is_satisfied_by(given[name]) for kind in kinds):
-                super()._validate_params()
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -171,7 +95,8 @@ class BaseMLP(CallbackSupport, Tagged):
 
     def _check_combinations(self) -> None:
         if self.solver == "lbfgs":
-            for name, off in (("dropout", 0), ("batch_norm", False), ("schedule", None)):
+            batchwise = {"dropout": 0, "batch_norm": False, "schedule": None, "callbacks": None}
+            for name, off in batchwise.items():
                 value = getattr(self, name)
                 if value is not off and value != off:
                     raise ValueError(
@@ -460,7 +385,7 @@ class BaseMLP(CallbackSupport, Tagged):
             out_rule = "identity"
         return forward(X, weights, rules, out_rule, precision)
 
-    def _plainly_good(self, X: Any) -> bool:
+    def _plainly_good(self, X: Any, reset: bool = False) -> bool:
         """Whether X is an array that the whole examination would find nothing wrong with.
 
         It takes longer than a prediction for a few rows; so what is most common is seen at once.
@@ -469,10 +394,37 @@ class BaseMLP(CallbackSupport, Tagged):
             type(X) is np.ndarray
             and X.ndim == 2
             and X.dtype in _DTYPES
-            and X.shape[0] > 0
-            and X.shape[1] == self.n_features_in_
+            and X.size > 0
+            and (reset or X.shape[1] == self.n_features_in_)
             and not hasattr(self, "feature_names_in_")
             and math.isfinite(X.sum())
+        )
+
+    def _examine(self, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, Any]:
+        """Return data for training as scikit-learn's examination leaves them.
+
+        It takes as long as some epochs of a small network; so here, too, what is most common is
+        seen at once.
+        """
+        if (
+            self._plainly_good(X, reset)
+            and type(y) is np.ndarray
+            and y.shape == X.shape[:1]
+            and y.dtype.kind in "biuf"
+            and math.isfinite(y.sum())
+        ):
+            if reset:
+                self.n_features_in_ = X.shape[1]
+            return X, y
+        return validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+            **more,
         )
 
 

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fusednn.sklearn import scores
 from fusednn.sklearn.base import BaseMLP
-from fusednn.sklearn.compat import StrOptions, first_partial_fit, validate_data, with_callbacks
+from fusednn.sklearn.compat import StrOptions, first_partial_fit, with_callbacks
 from fusednn.sklearn.objectives import CLASSIFICATION_LOSSES, Objective, for_classes
 
 
@@ -225,15 +225,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     # ---- data ----------------------------------------------------------------------------------
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
+        X, y = self._examine(X, y, reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
@@ -254,15 +246,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return X, self._indicators(y)
 
     def _validate_others(self, X: Any, y: Any) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            dtype=(np.float64, np.float32),
-            reset=False,
-        )
+        X, y = self._examine(X, y, False)
         unknown = np.setdiff1d(unique_labels(y), self.classes_)
         if len(unknown):
             raise ValueError(f"validation_data: y has classes {unknown} that `fit` was not given")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import sklearn
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils._param_validation import Interval as Interval
 from sklearn.utils._param_validation import Options as Options
 from sklearn.utils._param_validation import StrOptions as StrOptions
@@ -36,7 +36,7 @@ else:
         """States what the estimators take, in the words of the release."""
 
         def _more_tags(self) -> dict[str, Any]:
-            return {"multilabel": self._classifies}
+            return {"multilabel": is_classifier(self)}
 
 
 def check_sample_weight(sample_weight: Any, X: Any) -> Any:

@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from fusednn.losses import Loss
 from fusednn.sklearn import scores
 from fusednn.sklearn.base import BaseMLP
-from fusednn.sklearn.compat import StrOptions, validate_data, with_callbacks
+from fusednn.sklearn.compat import StrOptions, with_callbacks
 from fusednn.sklearn.objectives import REGRESSION_LOSSES, Objective, for_values
 
 
@@ -192,16 +192,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             raise ValueError("precision='bfloat16' is too coarse for solver='lbfgs'")
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
+        X, y = self._examine(X, y, reset, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = y.reshape(len(y), -1)

@@ -149,6 +149,7 @@ class StochasticFit:
         verbose = estimator.verbose
         steps = math.ceil(rows / batch_size)
         params = {"epochs": epochs, "steps": steps, "verbose": int(verbose)}
+        progress = hooks.bar(0, epochs, rows)  # `verbose` has scikit-learn's meaning
         hooks.begin(self.view, params)  # type: ignore[arg-type]
         self.engine.use(self.optimizer, Penalty(float(estimator.alpha), float(estimator.l1)))
         estimator.n_iter_ = 0
@@ -159,9 +160,11 @@ class StochasticFit:
         try:
             for epoch in range(epochs):
                 hooks.epoch_begin(epoch)
+                progress.begin(epoch)
                 self.observers.epoch_begin()
                 logs = self._note(next(losses))
                 hooks.epoch_end(epoch, logs)
+                progress.end(logs)
                 estimator._note_epoch(logs)
                 stops = self._stops()
                 stops |= self.observers.epoch_end(estimator._snapshot)
