@@ -21,18 +21,27 @@ CPP     := $(shell find csrc tests/cpp tests/emulator -name '*.h' -o -name '*.cp
              -o -name '*.cuh')
 DEV     := $(BUILD)/dev/$(PRESET)
 
+# $(call CONFIGURE,preset,folder,options)
+CONFIGURE = PATH="$(abspath $(BIN)):$$PATH" cmake --preset $(1) -B $(2) $(3) \
+  -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DCMAKE_MESSAGE_LOG_LEVEL=WARNING
+# $(call PACKAGE_OF,folder,modules): a package of compiled modules and links to the Python sources.
+PACKAGE_OF = rm -rf $(1)/package && mkdir -p $(1)/package/fusednn && \
+  ln -s $(abspath $(PACKAGE)) $$(ls $(abspath $(2)) 2>/dev/null) $(1)/package/fusednn/
+
 # LD_PRELOAD for a sanitizer's runtime, which must come before Python's own libraries. libstdc++ comes
 # along, because the runtime looks up the real __cxa_throw when it starts.
 CXX_FILE = $(shell $(CXX) -print-file-name=$(1))
 PRELOAD_asan = $(call CXX_FILE,libasan.so) $(call CXX_FILE,libstdc++.so)
 PRELOAD_tsan = $(call CXX_FILE,libtsan.so) $(call CXX_FILE,libstdc++.so)
 
-.PHONY: help demo test bench docs lint format wheel stubs dev asan tsan emulator cuda aarch64 clean
+.PHONY: help demo test test-slow bench docs lint format wheel stubs dev asan tsan emulator cuda aarch64 clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     train on real data, beside scikit-learn and PyTorch where they are installed"
 	@echo "make test     build the wheel, install it, run the C++ and the Python tests on it"
+	@echo "make test-slow longer versions of some of these tests"
 	@echo "make bench    measure speed beside the machine's limits and other libraries (BENCH=--quick)"
 	@echo "make docs     the documentation as a site, into $(BUILD)/docs"
 	@echo "make lint     ruff, mypy, clang-format (make format mends what can be mended)"
@@ -82,8 +91,12 @@ demo: $(VENV)/.stamp-extras-$(DEMO_EXTRAS) $(VENV)/.stamp-fusednn
 # The Python tests run on the installed wheel: python/ is never on the path.
 test: $(VENV)/.stamp-extras-$(TEST_EXTRAS) $(VENV)/.stamp-fusednn
 	$(BIN)/cmake --build $(BUILD)/release --target cpp_tests
-	$(BIN)/ctest --test-dir $(BUILD)/release --output-on-failure
-	FUSEDNN_BUILD_DIR=$(BUILD)/release $(BIN)/python -m pytest -q
+	$(BIN)/ctest --test-dir $(BUILD)/release --output-on-failure -j2
+	FUSEDNN_BUILD_DIR=$(BUILD)/release $(BIN)/python -m pytest -q -m "not slow"
+
+# Assertions that `make test` makes as well, many times more often or on more data.
+test-slow: $(VENV)/.stamp-extras-$(TEST_EXTRAS) $(VENV)/.stamp-fusednn
+	$(BIN)/python -m pytest -q -m slow
 
 # BENCH="--suite step --json result.json" narrows it down; rivals are whatever $(VENV) has.
 bench: $(VENV)/.stamp-extras-$(DEMO_EXTRAS) $(VENV)/.stamp-fusednn
@@ -107,16 +120,11 @@ format: $(VENV)/.stamp-lint-group
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(CPP)
 
-# A private build of one preset, usable as PYTHONPATH=$(DEV)/package: the compiled module beside links
-# to the Python sources.
+# A private build of one preset, usable as PYTHONPATH=$(DEV)/package.
 dev: | $(VENV)/.stamp-tools
-	PATH="$(abspath $(BIN)):$$PATH" cmake --preset $(PRESET) -B $(DEV) \
-	  -DPython_EXECUTABLE=$(abspath $(BIN))/python \
-	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DCMAKE_MESSAGE_LOG_LEVEL=WARNING
+	$(call CONFIGURE,$(PRESET),$(DEV))
 	$(BIN)/cmake --build $(DEV)
-	@rm -rf $(DEV)/package && mkdir -p $(DEV)/package/fusednn
-	@ln -s $(abspath $(PACKAGE)) $(abspath $(DEV))/csrc/bindings/_core.*so \
-	  $$(ls $(abspath $(DEV))/csrc/cuda/_cuda.*so 2>/dev/null) $(DEV)/package/fusednn/
+	@$(call PACKAGE_OF,$(DEV),$(DEV)/csrc/bindings/_core.*so $(DEV)/csrc/cuda/_cuda.*so)
 	@echo "PYTHONPATH=$(abspath $(DEV)/package)"
 
 # Malformed calls ask for absurd sizes; an allocation that fails must be an error here as it is elsewhere.
@@ -129,11 +137,16 @@ asan tsan: $(VENV)/.stamp-extras-test
 	  $(BIN)/python -m pytest -q -m kernels --numpy-only
 
 # The test bodies of the CPU. The slowest are left out: a thousand threads of a device share one here.
+# The backend is a module of its own: _core is that of the wheel. An emulated device keeps one processor
+# busy, so two processes take half the time.
 emulator: $(VENV)/.stamp-extras-test
-	$(MAKE) dev PRESET=emulator
-	$(BIN)/cmake --build $(BUILD)/dev/emulator --target test_emulator
+	$(call CONFIGURE,emulator,$(BUILD)/dev/emulator)
+	$(BIN)/cmake --build $(BUILD)/dev/emulator --target _cuda test_emulator
+	@$(call PACKAGE_OF,$(BUILD)/dev/emulator,$(BUILD)/release/csrc/bindings/_core.*so \
+	  $(BUILD)/dev/emulator/csrc/cuda/_cuda.*so)
 	$(BUILD)/dev/emulator/tests/emulator/test_emulator
-	PYTHONPATH=$(BUILD)/dev/emulator/package $(BIN)/python -m pytest -q --device cuda \
+	PYTHONPATH=$(BUILD)/dev/emulator/package $(BIN)/python -m pytest -q -n 2 --dist loadfile \
+	  --device cuda \
 	  --deselect tests/python/test_refusals.py::test_random_calls_are_refused_or_harmless \
 	  tests/rules tests/optim/test_optim.py tests/bindings/test_cuda.py \
 	  tests/bindings/test_device_arrays.py \
@@ -143,10 +156,8 @@ emulator: $(VENV)/.stamp-extras-test
 
 # Needs nvcc, no device.
 cuda: | $(VENV)/.stamp-tools
-	PATH="$(abspath $(BIN)):$$PATH" cmake --preset release -B $(BUILD)/dev/cuda \
-	  -DFUSEDNN_CUDA=ON -DFUSEDNN_CUDA_REPORT=ON -DFUSEDNN_CPP_TESTS=OFF \
-	  -DPython_EXECUTABLE=$(abspath $(BIN))/python \
-	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DCMAKE_MESSAGE_LOG_LEVEL=WARNING
+	$(call CONFIGURE,release,$(BUILD)/dev/cuda,-DFUSEDNN_CUDA=ON -DFUSEDNN_CUDA_REPORT=ON \
+	  -DFUSEDNN_CPP_TESTS=OFF)
 	$(BIN)/cmake --build $(BUILD)/dev/cuda --target _cuda > $(BUILD)/dev/cuda/log || \
 	  { tail -50 $(BUILD)/dev/cuda/log; exit 1; }
 	$(BIN)/python tests/cuda_resources.py $(BUILD)/dev/cuda/log

@@ -99,6 +99,32 @@ def _everything_on_device(device):
     pass
 
 
+def pytest_generate_tests(metafunc):
+    """A test that asks for `isa` runs with each; once on a device, which has none of them."""
+    if "isa" in metafunc.fixturenames:
+        from fusednn import _core
+
+        names = [entry["name"] for entry in _core.isas() if entry["supported"]]
+        on_cpu = metafunc.config.getoption("--device") == "cpu"
+        metafunc.parametrize("isa", names if on_cpu else names[-1:], indirect=True)
+
+
+@pytest.fixture
+def isa(request):
+    """An instruction set that runs here, for one test."""
+    from fusednn import _core
+
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
 @pytest.fixture
 def rng(request):
     """A generator of random numbers: its own for every test, the same in every run."""

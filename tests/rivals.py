@@ -36,11 +36,15 @@ def import_keras():
 def keras_in_double():
     """Keras on JAX with float64 as its default; skips where either is missing."""
     jax = pytest.importorskip("jax")
-    jax.config.update("jax_enable_x64", True)
     keras = import_keras()
-    before = keras.config.floatx()
+    wide, floatx = jax.config.jax_enable_x64, keras.config.floatx()
+    policy = keras.config.dtype_policy()
+    jax.config.update("jax_enable_x64", True)
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     try:
         yield keras
     finally:
-        keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_floatx(floatx)
+        jax.config.update("jax_enable_x64", wide)

@@ -10,17 +10,6 @@ import pytest
 
 from fusednn import _core
 
-SUPPORTED = [entry["name"] for entry in _core.isas() if entry["supported"]]
-
-
-@pytest.fixture(params=SUPPORTED)
-def isa(request):
-    """Every instruction set that runs here; the one in use comes back."""
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
-
 
 @pytest.mark.parametrize("kind", ["fma", "read", "copy", "triad"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

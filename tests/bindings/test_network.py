@@ -5,7 +5,6 @@ import gc
 import os
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -292,14 +291,12 @@ def test_interrupt():
     # A step takes some time, also where a device is emulated.
     network = make(units=(512, 512, 3) if device.automatic() == "cpu" else (16, 3))
     x, y = data(200_000)
-    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
-    sent = time.perf_counter() + 0.3
-    timer.start()
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         train_on(network, x, y)
-    assert time.perf_counter() - sent < 0.5  # 0.2 s, and the other processes of a test machine
     steps = network.optimizer_steps
     assert steps == network.training_steps > 0
+    assert steps % 3125 != 0  # it did not wait for the end of an epoch
     assert all(np.isfinite(p["value"]).all() for p in network.parameters())
     network.evaluate([x[0][:100]], [y[0][:100]])
     assert network.optimizer_steps == steps

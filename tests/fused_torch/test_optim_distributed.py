@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import warnings
 
@@ -22,6 +21,7 @@ from twins import assert_same, loss_of, network
 
 WORLD = 2
 STEPS = 5
+NAMES = ("Adam", "RMSprop")
 
 
 def make(kind, house, name):
@@ -116,17 +116,26 @@ def change_houses(kind, name):
     assert_same_model(pairs[0][0], pairs[1][0])
 
 
-def work(rank, file, job, kind, name):
+JOBS = [
+    *((train_alike, kind) for kind in ("ddp", "zero", "fsdp1", "fsdp1 original", "fsdp2")),
+    *((change_houses, kind) for kind in ("zero", "fsdp1", "fsdp1 original")),
+]
+
+
+def work(rank, file):
     os.environ["LOCAL_RANK"] = str(rank)
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{file}", rank=rank, world_size=WORLD
     )
     try:
-        job(kind, name)
-    except BaseException:
+        for job, kind in JOBS:
+            for name in NAMES:
+                what = f"{job.__name__}: {kind}, {name}"
+                job(kind, name)
+    except BaseException as error:
         torch.distributed.destroy_process_group()
-        raise
+        raise AssertionError(what) from error
     # Threads of gloo now and then abort a process that leaves by the door ("terminate called
     # without an active exception"), which is not what is tested here.
     torch.distributed.barrier()
@@ -134,22 +143,7 @@ def work(rank, file, job, kind, name):
     os._exit(0)
 
 
-def in_two_processes(job, kind, name):
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(
-            work, args=(os.path.join(folder, "meeting"), job, kind, name), nprocs=WORLD
-        )
-
-
+# One pair of processes for all: starting it takes longer than the rest.
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("name", ["Adam", "RMSprop"])
-@pytest.mark.parametrize("kind", ["ddp", "zero", "fsdp1", "fsdp1 original", "fsdp2"])
-def test_two_processes(kind, name):
-    in_two_processes(train_alike, kind, name)
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("name", ["Adam", "RMSprop"])
-@pytest.mark.parametrize("kind", ["zero", "fsdp1", "fsdp1 original"])
-def test_gathered_state_changes_houses(kind, name):
-    in_two_processes(change_houses, kind, name)
+def test_two_processes(tmp_path):
+    torch.multiprocessing.spawn(work, args=(tmp_path / "meeting",), nprocs=WORLD)

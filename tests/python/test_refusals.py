@@ -135,7 +135,7 @@ def test_targets_that_do_not_fit_the_loss(loss, y, message):
         ({"optimizer": "adamm"}, ValueError, "did you mean 'adam'"),
         ({"device": "gpu:7"}, ValueError, "unknown"),
         ({"device": 0}, TypeError, "device must be a string"),
-        ({"precision": "float16"}, ValueError, "precision='float16' cannot be had: there are no"),
+        ({"precision": "float16", "device": "cpu"}, ValueError, "precision='float16' needs a CUDA"),
         ({"precision": "tf32"}, ValueError, "precision='tf32' cannot be had: fusednn.device.allow"),
         ({"precision": "float8"}, ValueError, "precision='float8' is unknown"),
         ({"precision": "single"}, ValueError, "precision"),
