@@ -166,6 +166,58 @@ def test_cortex_m4(digits, tmp_path):
     call([compiler, *flags, *link, digits, "-o", tmp_path / "test", "-lm"])
 
 
+# A board with a Cortex-M4. What is printed, and what main returns, goes to the host (semihosting).
+BOARD = ("-machine", "mps2-an386", "-semihosting", "-nographic", "-monitor", "none")
+RESET = """\
+extern void _start(void);
+static void reset(void) {
+  *(volatile unsigned *)0xE000ED88 |= 0xFu << 20; /* CPACR: the floating-point unit may be used */
+  __asm volatile("dsb\\n isb");
+  _start();
+}
+__attribute__((section(".vectors"), used)) static void *const vectors[] = {
+    (void *)0x20400000, /* the first stack ends where the memory at 0x20000000 does */
+    (void *)reset,
+};
+"""
+
+
+@pytest.fixture
+def run_on_cortex_m4(tmp_path):
+    """What runs the self-test of a C file on the board, and returns its exit code and its lines."""
+    compiler = shutil.which("arm-none-eabi-gcc") or pytest.skip("there is no arm-none-eabi-gcc")
+    emulator = shutil.which("qemu-system-arm") or pytest.skip("there is no qemu-system-arm")
+    start, program = tmp_path / "start.c", tmp_path / "test.elf"
+    start.write_text(RESET)
+
+    def run(source, macro):
+        flags = ["--specs=rdimon.specs", "-Wl,--section-start=.vectors=0", f"-D{macro}_SELF_TEST"]
+        call([compiler, "-O1", *CORTEX_M4, *flags, start, source, "-o", program, "-lm"])
+        done = subprocess.run(
+            [emulator, *BOARD, "-kernel", str(program)], capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stdout
+
+    return run
+
+
+def test_self_test_on_cortex_m4(run_on_cortex_m4, digits, tmp_path):
+    code, printed = run_on_cortex_m4(digits, "MODEL_3_DIGITS")
+    assert code == 0
+    assert printed.endswith("of the largest output: good\n")
+    worse = tmp_path / "worse.c"
+    worse.write_text(re.sub(r"(_kernel\[\d+\] = {\s*)[^,]+,", r"\g<1>9.0f,", digits.read_text()))
+    assert run_on_cortex_m4(worse, "MODEL_3_DIGITS")[0] == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_on_cortex_m4(run_on_cortex_m4, tmp_path, seed, precision):
+    random_network(seed, precision).export(tmp_path / "net.c")
+    code, printed = run_on_cortex_m4(tmp_path / "net.c", "NET")
+    assert (code, printed[-5:]) == (0, "good\n"), printed
+
+
 # ---- refusals ------------------------------------------------------------------------------------
 
 

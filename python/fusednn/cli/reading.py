@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusednn import data
@@ -32,21 +33,39 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--encoding", metavar="NAME", help="such as latin-1 (default: UTF-8)")
 
 
-def read_table(arguments: argparse.Namespace) -> data.Table:
-    """Return the table of the argument ``data``; wrong paths are errors of usage."""
-    path: Path = arguments.data
+def _is_csv(path: Path) -> bool:
+    return not path.name.lower().endswith((".parquet", ".pq", ".npz"))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into errors of a command."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    given = {"delimiter": arguments.delimiter, "encoding": arguments.encoding}
-    options = {name: value for name, value in given.items() if value is not None}
     try:
-        if path.name.lower().endswith((".parquet", ".pq", ".npz")):
-            options = {}
-        return data.read(path, **options)
-    except LookupError as error:  # the codec's name
+        yield
+    except LookupError as error:
+        if isinstance(error, KeyError):  # no such column
+            raise
         raise UsageError(f"--encoding: {error}") from None
     except (ValueError, TypeError, ImportError, OSError) as error:
         raise CommandError(str(error)) from None
+
+
+def read_table(arguments: argparse.Namespace) -> data.Table:
+    """Return the table of the argument ``data``; wrong paths are errors of usage."""
+    path: Path = arguments.data
+    given = {"delimiter": arguments.delimiter, "encoding": arguments.encoding}
+    options = {name: value for name, value in given.items() if value is not None}
+    with reading(path):
+        return data.read(path, **(options if _is_csv(path) else {}))
+
+
+def csv_file(arguments: argparse.Namespace) -> data.CSVFile:
+    """Return the argument ``data`` as a file that is read piece by piece."""
+    if not _is_csv(arguments.data):
+        raise UsageError(f"--stream reads CSV files, got {arguments.data.name}")
+    return data.CSVFile(arguments.data, delimiter=arguments.delimiter, encoding=arguments.encoding)
 
 
 def model_path(given: Path) -> Path:

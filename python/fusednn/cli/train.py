@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ import numpy as np
 
 from fusednn import data
 from fusednn.cli import INTERRUPTED, CommandError, UsageError
-from fusednn.cli.reading import add_reading, read_table, whole_number
+from fusednn.cli.reading import add_reading, csv_file, read_table, reading, whole_number
 from fusednn.data.targets import TASKS
 
 SUMMARY = "train a network on a CSV or Parquet file, with a report"
@@ -84,6 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train N networks with settings drawn at random; keep the best by validation",
     )  # fmt: skip
     add_reading(parser)
+    parser.add_argument(
+        "--stream", action="store_true",
+        help="a CSV file larger than memory: read it in pieces, several times; --out gets the "
+        "prepared rows while the training runs",
+    )  # fmt: skip
     table = parser.add_argument_group("the table")
     table.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="leave columns out")
     table.add_argument(
@@ -169,17 +175,16 @@ def _split(table: data.Table, target: data.Classes | data.Quantity, arguments: A
     return parts
 
 
-def _notes(table: data.Table, removed: int, preprocessor: data.Preprocessor) -> list[str]:
+def _notes(parts: Any, removed: int) -> list[str]:
     """Return what a colleague should know of the data."""
     notes = []
-    target = preprocessor.target
-    assert target is not None
+    target = parts.target
     if removed:
         notes.append(f"{removed:,} rows without a value of {target.name!r} were passed over.")
-    left = [c for c in preprocessor.columns if not c.outputs]
+    left = [c for c in parts.preprocessor.columns if not c.outputs]
     notes += [f"Column {c.name!r} was {c.describe()}." for c in left]
     if isinstance(target, data.Classes):
-        counts = np.bincount(target.transform(table[target.name]), minlength=len(target.labels))
+        counts = np.bincount(np.concatenate(parts.y), minlength=len(target.labels))
         share = counts.min() / counts.sum()
         if share < RARE and share < 0.5 / len(target.labels):
             rare = target.labels[int(counts.argmin())]
@@ -206,42 +211,91 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path(f"{arguments.data.name.split('.')[0]}-model")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file")
-    table = read_table(arguments)
-    kinds = _kinds(arguments, table)
-    missing = table.missing(arguments.target)
-    table = table.take(~missing)
-    if len(table) < LEAST_ROWS:
-        raise CommandError(
-            f"{arguments.data} has {len(table)} rows with a {arguments.target!r}; at least "
-            f"{LEAST_ROWS} are needed"
-        )
-    outcome = _train(arguments, table, int(missing.sum()), kinds, say, start)
+    if arguments.stream:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as rows:
+            parts, notes = _streamed(arguments, Path(rows))
+            return _finish(arguments, parts, notes, folder, say, start)
+    parts, notes = _read(arguments)
+    return _finish(arguments, parts, notes, folder, say, start)
+
+
+def _finish(
+    arguments: argparse.Namespace, parts: Any, notes: list[str], folder: Path, say: Any,
+    start: float,
+) -> int:  # fmt: skip
+    outcome = _train(arguments, parts, notes, say, start)
     _write(outcome, folder)
     _print(outcome, folder, arguments, say)
     return INTERRUPTED if outcome.search.interrupted else 0
 
 
-def _train(
-    arguments: argparse.Namespace, table: data.Table, removed: int, kinds: dict[str, Any],
-    say: Any, start: float,
-) -> Any:  # fmt: skip
-    from fusednn.cli.training import scores
-    from fusednn.cli.training.fitting import Parts, search
-    from fusednn.cli.training.outcome import Outcome
+def _check_rows(arguments: argparse.Namespace, rows: int) -> None:
+    if rows < LEAST_ROWS:
+        raise CommandError(
+            f"{arguments.data} has {rows} rows with a {arguments.target!r}; at least "
+            f"{LEAST_ROWS} are needed"
+        )
 
-    preprocessor = data.Preprocessor(arguments.target, arguments.task, kinds, seed=arguments.seed)
+
+def _preprocessor(arguments: argparse.Namespace, table: data.Table) -> data.Preprocessor:
+    kinds = _kinds(arguments, table)
+    return data.Preprocessor(arguments.target, arguments.task, kinds, seed=arguments.seed)
+
+
+def _read(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
+    """Return the parts of a table in memory, and what is to be said of it."""
+    from fusednn.cli.training.fitting import Parts
+
+    table = read_table(arguments)
+    preprocessor = _preprocessor(arguments, table)
+    missing = table.missing(arguments.target)
+    table = table.take(~missing)
+    _check_rows(arguments, len(table))
     try:
         target = preprocessor.fit(table).target
         assert target is not None
         parts = Parts.make(table, _split(table, target, arguments), preprocessor, target)
     except ValueError as error:
         raise CommandError(f"{arguments.data}: {error}") from None
-    notes = _notes(table, removed, preprocessor)
+    return parts, _notes(parts, int(missing.sum()))
+
+
+def _streamed(arguments: argparse.Namespace, folder: Path) -> tuple[Any, list[str]]:
+    """Return the parts of a table whose prepared rows lie in a folder."""
+    from fusednn.cli.training.streamed import StreamedTable
+
+    source = csv_file(arguments)
+    with reading(arguments.data):
+        first = next(source.pieces())
+    preprocessor = _preprocessor(arguments, first)
+    table = StreamedTable(
+        source, arguments.target, arguments.validation_share, arguments.test_share, arguments.seed
+    )
+    with reading(arguments.data):
+        *sizes, removed = table.count().tolist()
+        _check_rows(arguments, sum(sizes))
+        if min(sizes) == 0:
+            raise CommandError(f"{sum(sizes)} rows are too few to be streamed")
+        parts = table.prepare(preprocessor, np.array(sizes), folder)
+    about = f"The table of columns shows the first {len(first):,} rows; the file was streamed."
+    return parts, [*_notes(parts, removed), about]
+
+
+def _train(
+    arguments: argparse.Namespace, parts: Any, notes: list[str], say: Any, start: float
+) -> Any:
+    from fusednn.cli.training import scores
+    from fusednn.cli.training.fitting import search
+    from fusednn.cli.training.outcome import Outcome
+
+    target = parts.target
+    rows = sum(len(y) for y in parts.y)
     settings = _settings(arguments, parts)
     sizes = " + ".join(f"{len(y):,}" for y in parts.y)
     say(
-        f"{arguments.data}: {len(table):,} rows ({sizes} for training, validation, test), "
-        f"{len(table.names) - 1} columns, {parts.x[0].shape[1]} inputs"
+        f"{arguments.data}: {rows:,} rows ({sizes} for training, validation, test), "
+        f"{len(parts.preprocessor.columns)} columns, {parts.x[0].shape[1]} inputs"
     )
     say(f"{target.task}: {_described(target)}")
     for note in notes:
@@ -274,7 +328,7 @@ def _train(
         source=arguments.data.name, parts=parts, search=found,
         scores=scores.score(target, parts.y[2], outputs), outputs=outputs,
         competitors=competitors, importances=importances, notes=notes, seed=arguments.seed,
-        rows=len(table), seconds=time.perf_counter() - start,
+        rows=rows, seconds=time.perf_counter() - start,
     )  # fmt: skip
 
 

@@ -101,13 +101,14 @@ static void ${prefix}_batch_norm(const $real *x, const $real *mean, const $real 
 }
 """
 
+# The mean is taken relative to the first value, as in the engine: small numbers keep their digits.
 LAYER_NORM = """\
 static void ${prefix}_layer_norm(const $real *x, const $real *gamma, const $real *beta,
                               $real epsilon, $real *y, size_t rows, size_t columns) {
   for (size_t row = 0; row < rows; ++row, x += columns, y += columns) {
     $real mean = 0, variance = 0;
-    for (size_t i = 0; i < columns; ++i) mean += x[i];
-    mean /= ($real)columns;
+    for (size_t i = 0; i < columns; ++i) mean += x[i] - x[0];
+    mean = x[0] + mean / ($real)columns;
     for (size_t i = 0; i < columns; ++i) variance += (x[i] - mean) * (x[i] - mean);
     variance /= ($real)columns;
     const $real inverse = 1 / SQRT_(variance + epsilon);
