@@ -280,8 +280,7 @@ Precision precision_named(const std::string& name, const Backend& backend) {
     if (!backend.host_memory) return {DType::float32, true, true};
     throw std::invalid_argument(
         "precision='float16' needs a CUDA device; on the processor there is 'bfloat16', which has "
-        "more "
-        "range");
+        "more range");
   }
   throw std::invalid_argument("precision='" + name +
                               "' is unknown; choose float32, float64, bfloat16 or float16");
