@@ -203,7 +203,6 @@ py::tuple dense_backward(const py::object& dy, const py::object& x, const py::ob
   const View input = features(x);
   const View kernel = weights(w, input);
   const Index units = kernel.columns();
-  const DType dtype = input.dtype();
   const Shape shape = with_last(input.shape, units);
   const View upstream = real(dy, "dy", like(input, "x"));
   expect_shape(upstream, "dy", shape);
