@@ -207,9 +207,9 @@ void Updater::check_step(const UpdaterStep& step) const {
   };
   const LiveNumbers& live = step.live;
   need("lr", step.lr.size());
-  if (!live.lr.empty()) need("live_lr", live.lr.size());
+  if (!live.lr.empty()) need("live['lr']", live.lr.size());
   if (!live_ && (!live.lr.empty() || live.found_inf || live.loss_scale || live.norm)) {
-    throw std::invalid_argument("live_lr, found_inf, loss_scale and norm are for a live updater");
+    throw std::invalid_argument("live: lr, found_inf, loss_scale and norm are for a live updater");
   }
   if (step.max_norm && !(*step.max_norm >= 0)) {
     throw std::invalid_argument("max_norm=" + std::to_string(*step.max_norm) +
