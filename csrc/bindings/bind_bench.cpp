@@ -26,6 +26,30 @@ double measure_ceiling(const std::string& kind, const std::string& dtype, int th
   throw std::invalid_argument("kind='" + kind + "' is unknown; known: fma, read, copy, triad");
 }
 
+constexpr size_t kLine = 64;
+
+void run_stream(const py::object& x, const py::object& y, const py::object& z, int threads) {
+  const View first = in_place(x, "x");
+  const Expected expected{first.dtype(), "x"};
+  cpu::Strain stream;
+  stream.ceiling = z.is_none() ? cpu::Ceiling::copy : cpu::Ceiling::triad;
+  stream.n = first.size();
+  void** const places[] = {&stream.x, &stream.y, &stream.z};
+  const py::object* const arrays[] = {&x, &y, &z};
+  const char* const names[] = {"x", "y", "z"};
+  for (int i = 0; i < (z.is_none() ? 2 : 3); ++i) {
+    const View view = in_place(*arrays[i], names[i], expected);
+    expect_shape(view, names[i], first.shape);
+    *places[i] = view.data;
+    if (reinterpret_cast<uintptr_t>(view.data) % kLine != 0 ||
+        static_cast<size_t>(stream.n) * size_of(view.dtype()) % kLine != 0) {
+      throw std::invalid_argument(std::string(names[i]) + " must be of whole lines of 64 bytes");
+    }
+  }
+  const py::gil_scoped_release without_gil;
+  cpu::run_stream(stream, first.dtype(), threads);
+}
+
 // One product, with the arrays in the order in which a layer has them: x (rows, in), w (in, out),
 // y (rows, out). One of the three is the result.
 Command product(const std::string& kind, const View& x, const View& w, const View& y,
@@ -92,6 +116,8 @@ void bind_bench(py::module_& m) {
   m.def(
       "measure_ceiling", &measure_ceiling, "kind"_a, "dtype"_a, "threads"_a, "seconds"_a = 0.1,
       "Operations (fma) or bytes (read, copy, triad) a second that this machine reaches at most.");
+  m.def("run_stream", &run_stream, "x"_a, "y"_a, "z"_a, "threads"_a,
+        "The loop of a memory ceiling over arrays of whole lines: y = x, or z = x + y / 2.");
   m.def("measure_handover", &cpu::measure_handover, "threads"_a,
         py::call_guard<py::gil_scoped_release>(),
         "Seconds in which so many threads have waited for each other once.");

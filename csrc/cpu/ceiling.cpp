@@ -103,6 +103,12 @@ double measure_ceiling(Ceiling ceiling, DType dtype, int threads, double seconds
   return amount(job.strain, dtype) / fastest;
 }
 
+void run_stream(const Strain& stream, DType dtype, int threads) {
+  need_threads(threads, 1);
+  Job job{chosen_kernels().strain[static_cast<int>(dtype)], stream};
+  run_team(threads, &strain_team, &job);
+}
+
 double measure_handover(int threads) {
   need_threads(threads, 2);
   double fastest = seconds_of(threads, &hand_over, nullptr);  // and wakes the threads

@@ -15,6 +15,10 @@ namespace fusednn::cpu {
 // seconds > 0.
 double measure_ceiling(Ceiling ceiling, DType dtype, int threads, double seconds);
 
+// One run of the loop of a memory ceiling over n elements of the caller's arrays: y = x (copy), or
+// z = x + 0.5 y (triad). Arrays begin with a line of memory and end with one.
+void run_stream(const Strain& stream, DType dtype, int threads);
+
 // Seconds that a team of so many threads needs to wait for each other once: about as long as a line of
 // memory takes from one processor to another and back. The best of a few tries, in about a
 // millisecond. std::invalid_argument unless threads >= 2.

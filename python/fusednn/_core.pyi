@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import typing
 import typing_extensions
-__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'run_stream', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
 class DeviceArray:
     """
     An array in the memory of the device "cuda".
@@ -378,6 +378,10 @@ def resample(images: typing.Any, config: dict, seed: typing.SupportsInt | typing
 def run_product(kind: str, x: typing.Any, w: typing.Any, y: typing.Any, repeats: typing.SupportsInt | typing.SupportsIndex = 1, bfloat16: bool = False) -> None:
     """
     y = x w (forward), x = y wᵀ (dx) or w = xᵀ y (dw), several times, each a run of its own.
+    """
+def run_stream(x: typing.Any, y: typing.Any, z: typing.Any, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    The loop of a memory ceiling over arrays of whole lines: y = x, or z = x + y / 2.
     """
 def same_objects(containers: list, objects: list) -> bool:
     """

@@ -18,6 +18,7 @@ import numpy as np
 from fusednn import _core, ops
 from fusednn.bench import goals
 from fusednn.bench.harness import Candidate, Case, Work, close_to
+from fusednn.bench.loops import aligned
 from fusednn.bench.rivals import jax_call
 
 # Rows, inputs, units of a dense layer.
@@ -50,20 +51,10 @@ SKINNY_LEAD, ODD_KEEPS, EPILOGUE_KEEPS = 1.3, 0.85, 1 / 1.05
 TOLERANCE = 1e-5
 ROUNDING = 4e-3  # of a result in bfloat16
 SECONDS_IN_NATIVE = 2e-4  # long beside the call that brings us there
-LINE = 64  # bytes
-
-
-def _aligned(values: np.ndarray) -> np.ndarray:
-    """Return a copy that begins with a line of memory, as torch's arrays do and NumPy's may not."""
-    room = np.empty(values.nbytes + LINE, np.uint8)
-    begin = -room.ctypes.data % LINE
-    own = room[begin : begin + values.nbytes].view(values.dtype).reshape(values.shape)
-    own[...] = values
-    return own
 
 
 def _random(*shape: int, seed: int = 0) -> np.ndarray:
-    return _aligned(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+    return aligned(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
 
 
 def _flops(shape: Shape) -> float:
@@ -85,7 +76,7 @@ PRODUCTS: dict[str, tuple[int, Callable[[Any, Any, Any], tuple[Any, Any]]]] = {
 
 
 def _ours(kind: str, shape: Shape, arrays: list[np.ndarray], bfloat16: bool = False) -> Candidate:
-    x, w, y = own = [_aligned(array) for array in arrays]
+    x, w, y = own = [aligned(array) for array in arrays]
     repeats = max(1, round(SECONDS_IN_NATIVE / (_flops(shape) / 2e11)))
 
     def answer() -> np.ndarray:
@@ -118,7 +109,7 @@ def _product(kind: str, shape: Shape) -> Work:
     expected = left.astype(np.float64) @ right.astype(np.float64)
 
     def numpy() -> Candidate:
-        out = _aligned(arrays[place])
+        out = aligned(arrays[place])
         return Candidate(lambda: np.matmul(left, right, out=out), lambda: left @ right)
 
     def torch() -> Candidate:
@@ -193,7 +184,7 @@ def _layer(shape: Shape) -> Work:
         return jax_call(layer, x, w, b)
 
     def bare() -> Candidate:
-        run = functools.partial(ops.dense_forward, x, w, out=_aligned(y))
+        run = functools.partial(ops.dense_forward, x, w, out=aligned(y))
         return Candidate(run, lambda: run().copy(), check=close_to(lambda: right - b, TOLERANCE))
 
     check = close_to(lambda: np.maximum(right, 0), TOLERANCE)
@@ -211,7 +202,7 @@ def _rounded(array: np.ndarray) -> np.ndarray:
 
 
 def _bfloat16(kind: str, shape: Shape) -> Work:
-    arrays = [_aligned(_rounded(array)) for array in _arrays(shape)]
+    arrays = [aligned(_rounded(array)) for array in _arrays(shape)]
     place, factors_of = PRODUCTS[kind]
     left, right = factors_of(*arrays)
     expected = left.astype(np.float64) @ right.astype(np.float64)

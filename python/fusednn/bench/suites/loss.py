@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses with their gradient, in one pass over the predictions."""
+"""Losses with their gradient, in one pass over the predictions.
+
+"fusednn-copy" and "fusednn-triad" are loops that only move as many arrays of the same size.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from fusednn import ops
-from fusednn.bench import goals, reference
+from fusednn.bench import goals, loops, reference
 from fusednn.bench.harness import Candidate, Case, Work, close_to
+from fusednn.bench.loops import aligned
 from fusednn.bench.rivals import jax_call
 
 TOLERANCE = 1e-5
 CROSS_ENTROPY = [(256, 10), (1024, 10), (128, 1000), (4096, 1000), (1024, 32000)]
 ROWWISE = [(256, 10), (4096, 1000)]
 POINTWISE = [(256, 64), (4096, 4096)]
-ALMOST = 0.9  # of the bandwidth of a loop that does nothing else
+LARGE = 1e8  # bytes: more than stays in a cache
+ALMOST = 0.9  # as fast as a loop that does nothing else
 
 # Our name -> PyTorch's function, and arguments that make it the same loss.
 TORCH: dict[str, tuple[str, dict[str, Any]]] = {
@@ -74,11 +79,16 @@ def _drawn(kind: str, shape: tuple[int, int], rowwise: bool, seed: int) -> np.nd
     return drawn
 
 
+def _loop(name: str) -> str:
+    """Return the loop that moves what a loss does: predictions, targets, gradient; no labels."""
+    return "copy" if reference.LOSSES[name].targets == "labels" else "triad"
+
+
 def _work(name: str, shape: tuple[int, int]) -> Work:
     right = reference.LOSSES[name]
-    x = _drawn(right.predictions, shape, right.rowwise, seed=0)
-    target = _drawn(right.targets, shape, right.rowwise, seed=1)
-    out = np.empty_like(x)
+    x = aligned(_drawn(right.predictions, shape, right.rowwise, seed=0))
+    target = aligned(_drawn(right.targets, shape, right.rowwise, seed=1))
+    out = aligned(np.zeros_like(x))
 
     def ours() -> tuple[Any, Any]:
         return ops.loss(name, x, target, out=out)
@@ -86,6 +96,8 @@ def _work(name: str, shape: tuple[int, int]) -> Work:
     rivals: dict[str, Callable[[], Candidate]] = {}
     if name in TORCH:
         rivals["torch"] = lambda: _torch(name, x, target)
+    if _moved(name, shape) > LARGE:
+        rivals[f"fusednn-{_loop(name)}"] = functools.partial(loops.candidate, _loop(name), x.size)
     if name == "softmax_cross_entropy":
         rivals["jax"] = lambda: _jax_cross_entropy(x, target)
     own = Candidate(ours, lambda: [np.array(part) for part in ours()])
@@ -98,22 +110,23 @@ def _shapes(name: str) -> list[tuple[int, int]]:
     return ROWWISE if reference.LOSSES[name].rowwise else POINTWISE
 
 
+def _moved(name: str, shape: tuple[int, int]) -> float:
+    return 4.0 * loops.LOOPS[_loop(name)] * shape[0] * shape[1]
+
+
 def _goals(name: str, large: bool) -> tuple[goals.Goal, ...]:
     """Return what the issue of the project asks for: bandwidth, and a lead over torch."""
     wanted = [goals.ratio(2.5, "torch")] if name == "softmax_cross_entropy" else []
     if large:
-        labels = reference.LOSSES[name].targets == "labels"
-        wanted.append(goals.stream(ALMOST, "copy" if labels else "triad"))
+        wanted.append(goals.ratio(ALMOST, f"fusednn-{_loop(name)}"))
     return tuple(wanted)
 
 
 def cases() -> Iterator[Case]:
     """Return every loss, small and larger than the caches."""
-    for name, right in reference.LOSSES.items():
+    for name in reference.LOSSES:
         for shape in _shapes(name):
-            elements = shape[0] * shape[1]
-            # Read predictions and targets, write the gradient; labels are next to nothing.
-            moved = (8.0 if right.targets == "labels" else 12.0) * elements
+            moved = _moved(name, shape)
             yield Case(
                 "loss",
                 f"{name.replace('_', ' ')} {shape[0]}x{shape[1]}",
@@ -121,5 +134,5 @@ def cases() -> Iterator[Case]:
                 moved,
                 functools.partial(_work, name, shape),
                 {"loss": name, "rows": shape[0], "outputs": shape[1]},
-                goals=_goals(name, moved > 1e8),
+                goals=_goals(name, moved > LARGE),
             )
