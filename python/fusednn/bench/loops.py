@@ -30,9 +30,8 @@ def aligned(values: np.ndarray) -> np.ndarray:
 def candidate(loop: str, n: int) -> Candidate:
     """Return one of `LOOPS` over n float32, which must fill whole lines, with all our threads."""
     arrays = [aligned(np.ones(n, np.float32)) for _ in range(LOOPS[loop])]
-    run = functools.partial(
-        _core.run_stream, *arrays, *[None] * (3 - len(arrays)), _core.num_threads()
-    )
+    z = arrays[2] if loop == "triad" else None
+    run = functools.partial(_core.run_stream, arrays[0], arrays[1], z, _core.num_threads())
 
     def right(answer: np.ndarray) -> str:
         wanted = {"copy": 1.0, "triad": 1.5}[loop]
