@@ -525,7 +525,10 @@ def test_a_loop_reaches_every_element(threads):
 @pytest.mark.parametrize(
     ("arrays", "match"),
     [
-        ((loops.aligned(np.zeros(32, np.float32))[1:17], 16), "x must be of whole lines of 64 bytes"),
+        (
+            (loops.aligned(np.zeros(32, np.float32))[1:17], 16),
+            "x must be of whole lines of 64 bytes",
+        ),
         ((loops.aligned(np.zeros(8, np.float32)), 8), "x must be of whole lines of 64 bytes"),
         ((loops.aligned(np.zeros(32, np.float32)), 16), "y"),
     ],
