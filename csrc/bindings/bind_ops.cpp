@@ -44,17 +44,24 @@ py::object activation_forward(const std::string& name, const py::dict& hyper, co
 }
 
 py::object activation_backward(const std::string& name, const py::dict& hyper, const py::object& dy,
-                               const py::object& x, const py::object& out) {
+                               const py::object& x, const py::object& out, const py::object& y) {
   const ActivationSpec spec = engine::activation_spec(name, numbers(hyper, "activation " + name));
-  auto [input, result] = elementwise(x, out);
-  View upstream = real(dy, "dy", like(input, "x"));
-  expect_shape(upstream, "dy", input.shape);
+  auto [saved, result] = elementwise(x, out);
+  const Expected expected = like(saved, "x");
+  View upstream = real(dy, "dy", expected);
+  expect_shape(upstream, "dy", saved.shape);
+  const bool from_input = y.is_none() || engine::activations()[spec.rule].saves_input;
+  if (!y.is_none()) {
+    View given = real(y, "y", expected);
+    expect_shape(given, "y", saved.shape);
+    if (!from_input) saved = given;
+  }
   keep_apart(upstream, result.view, Same::allowed);
-  keep_apart(input, result.view, Same::refused);
+  keep_apart(saved, result.view, Same::refused);
 
-  ActivationBackward op{upstream.data, input.data, result.view.data, input.size(), spec};
-  op.from_input = true;
-  Run(input).add(op).now();
+  ActivationBackward op{upstream.data, saved.data, result.view.data, saved.size(), spec};
+  op.from_input = from_input;
+  Run(saved).add(op).now();
   return result.object;
 }
 
@@ -322,7 +329,7 @@ void bind_ops(py::module_& m) {
   m.def("activation_forward", &activation_forward, "name"_a, "hyper"_a, "x"_a,
         "out"_a = py::none());
   m.def("activation_backward", &activation_backward, "name"_a, "hyper"_a, "dy"_a, "x"_a,
-        "out"_a = py::none());
+        "out"_a = py::none(), "y"_a = py::none());
   m.def("softmax", &softmax, "x"_a, "out"_a = py::none(), "log"_a = false);
   m.def("softmax_backward", &softmax_backward, "dy"_a, "y"_a, "out"_a = py::none(),
         "log"_a = false);

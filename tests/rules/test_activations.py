@@ -64,6 +64,25 @@ def test_derivatives(name, hyper, dtype, rng):
     np.testing.assert_array_equal(dx, dy * ones)
 
 
+@pytest.mark.parametrize(("name", "hyper"), CASES)
+def test_an_output_at_hand_gives_the_same_slopes(name, hyper, dtype, rng):
+    x, dy = rng.standard_normal((2, 1003)).astype(dtype)
+    y = ops.activation_forward(x, name, **hyper)
+    dx = ops.activation_backward(dy, x, name, **hyper)
+    np.testing.assert_array_equal(ops.activation_backward(dy, x, name, y=y, **hyper), dx)
+    assert ops.activation_backward(dy, x, name, y=y, out=y, **hyper) is y
+    np.testing.assert_array_equal(y, dx)
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu"])  # one looks at y, the other does not
+def test_an_output_must_be_like_the_input(name):
+    x = np.zeros(4)
+    with pytest.raises(ValueError, match="y"):
+        ops.activation_backward(x, x, name, y=np.zeros(3))
+    with pytest.raises(TypeError, match="y"):
+        ops.activation_backward(x, x, name, y=np.zeros(4, np.float32))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_infinities_and_nan(name, dtype):
     x = np.array([np.inf, -np.inf, np.nan], dtype)

@@ -60,7 +60,13 @@ def activation_forward(x: Array, name: str, *, out: Array | None = None, **hyper
 
 
 def activation_backward(
-    dy: Array, x: Array, name: str, *, out: Array | None = None, **hyper: float
+    dy: Array,
+    x: Array,
+    name: str,
+    *,
+    y: Array | None = None,
+    out: Array | None = None,
+    **hyper: float,
 ) -> Array:
     """Return ``dx[i] = dy[i] * f'(x[i])`` for an activation f.
 
@@ -71,8 +77,11 @@ def activation_backward(
     x : array of any shape
         Input of the activation.
     name : str
+    y : array like x, optional
+        Output of the activation, where it is at hand. Activations whose derivative follows from it,
+        such as tanh with ``1 - y**2``, then need not compute it again; the others do not look at it.
     out : array like x, optional
-        Where dx goes; may be dy or x.
+        Where dx goes; may be dy, x or y.
     **hyper : float
         As for `activation_forward`.
 
@@ -86,7 +95,7 @@ def activation_backward(
     >>> ops.activation_backward([1.0, 1.0], [-2.0, 3.0], "relu")
     array([0., 1.])
     """
-    return _core.activation_backward(name, hyper, dy, x, out)
+    return _core.activation_backward(name, hyper, dy, x, out, y)
 
 
 def dropout(

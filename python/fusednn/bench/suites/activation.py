@@ -139,12 +139,14 @@ def _forward(name: str, n: int) -> Work:
 def _backward(name: str, n: int) -> Work:
     x, dy, dx = _random(n, seed=0), _random(n, seed=1), aligned(np.zeros(n, np.float32))
 
+    y = aligned(ops.activation_forward(x, name))
+
     def ours() -> np.ndarray:
-        result: np.ndarray = ops.activation_backward(dy, x, name, out=dx)
+        result: np.ndarray = ops.activation_backward(dy, x, name, y=y, out=dx)
         return result
 
     def torch() -> Candidate:
-        return _torch(BACKWARD[name], dy, x, ops.activation_forward(x, name))
+        return _torch(BACKWARD[name], dy, x, y)
 
     rivals: dict[str, Callable[[], Candidate]] = {
         "fusednn-triad": functools.partial(loops.candidate, "triad", n)
