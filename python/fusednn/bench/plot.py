@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from fusednn.bench import ceilings
 from fusednn.bench.goals import is_own
+from fusednn.bench.loops import LOOPS
 from fusednn.bench.report import picture
 
 Document = dict[str, Any]
@@ -88,6 +89,16 @@ def _streams(axes: Axes, document: Document) -> None:
     kinds = list(dict.fromkeys(r["suite"] for r in records))
     colors = [(OURS, *OTHERS)[kinds.index(r["suite"])] for r in records]
     axes.scatter(rates, range(len(records)), color=colors, s=14)
+    # What a loop over as many arrays moved in the same rounds, where one took part.
+    loops = [
+        (rate / r["ratios"][name], place)
+        for place, (rate, r) in enumerate(zip(rates, records, strict=True))
+        for name in (f"fusednn-{loop}" for loop in LOOPS)
+        if r["ratios"].get(name) is not None
+    ]
+    if loops:
+        axes.scatter(*zip(*loops, strict=True), color=FLOOR, marker="|", s=40, label="only moving")
+        axes.legend(fontsize=8, loc="lower right")
     axes.set_yticks(range(len(records)), names, fontsize=5)
     axes.set_ylim(len(records) - 0.5, -0.5)
     for row, (kind, by_threads) in enumerate(document["ceilings"]["memory"].items()):
