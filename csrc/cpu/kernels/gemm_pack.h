@@ -36,8 +36,8 @@ struct Source {
 };
 
 // dst[j * dst_stride + i] = src(i, j). Up to the next multiple of the vector size, rows that do not
-// exist give zeros where `pad` is set. Without it, nothing is written behind the last of all elements;
-// behind the others it may be, as whole vectors are stored faster, and the next ones follow.
+// exist give zeros where `pad` is set. Without it, nothing is written that is no element of the result;
+// whole vectors, which are stored faster, only reach into elements that follow.
 template <class T>
 FNN_HD void pack_transposed(Source<T> src, Index rows, Index cols, T* dst, Index dst_stride,
                             bool pad) {
@@ -60,8 +60,8 @@ FNN_HD void pack_transposed(Source<T> src, Index rows, Index cols, T* dst, Index
         }
       }
       transpose_from<W::size / 2>(square);
-      const bool whole =
-          pad || height == W::size || (rows < W::size && j + W::size + spill <= cols);
+      const bool whole = pad || height == W::size ||
+                         (rows < W::size && rows == dst_stride && j + W::size + spill <= cols);
       if (width == W::size && whole) {
 #pragma GCC unroll 16
         for (int c = 0; c < W::size; ++c) square[c].store(to + c * dst_stride);
@@ -77,7 +77,7 @@ FNN_HD void pack_transposed(Source<T> src, Index rows, Index cols, T* dst, Index
 }
 
 // dst[i * dst_stride + j] = src(i, j), with zeros up to the next multiple of the vector size if `pad`;
-// otherwise as above.
+// otherwise dst_stride is `cols`.
 template <class T>
 FNN_HD void pack_straight(Source<T> src, Index rows, Index cols, T* dst, Index dst_stride,
                           bool pad) {
