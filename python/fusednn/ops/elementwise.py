@@ -78,8 +78,8 @@ def activation_backward(
         Input of the activation.
     name : str
     y : array like x, optional
-        Output of the activation, where it is at hand. Activations whose derivative follows from it,
-        such as tanh with ``1 - y**2``, then need not compute it again; the others do not look at it.
+        Output of the activation, where it is at hand. Activations whose derivative follows from
+        it, such as tanh with ``1 - y**2``, then need not compute it again; others ignore it.
     out : array like x, optional
         Where dx goes; may be dy, x or y.
     **hyper : float
