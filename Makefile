@@ -149,6 +149,8 @@ emulator: $(VENV)/.stamp-extras-test
 	  --device cuda \
 	  --deselect tests/python/test_refusals.py::test_random_calls_are_refused_or_harmless \
 	  tests/rules tests/optim/test_optim.py tests/bindings/test_cuda.py \
+	  tests/bindings/test_resident.py \
+	  tests/bindings/test_cuda_steps.py tests/bindings/test_fusion.py \
 	  tests/bindings/test_device_arrays.py \
 	  tests/bindings/test_network.py tests/bindings/test_ops.py tests/python/test_layers.py \
 	  tests/python/test_losses.py tests/python/test_optimizers.py tests/python/test_models.py \

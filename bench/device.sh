@@ -105,7 +105,7 @@ tests() {
     --device cuda "$@"
 }
 
-everything="tests/rules tests/optim/test_optim.py tests/bindings/test_cuda.py
+everything="tests/rules tests/optim/test_optim.py tests/bindings/test_cuda.py tests/bindings/test_cuda_steps.py tests/bindings/test_resident.py tests/bindings/test_fusion.py
   tests/bindings/test_device_arrays.py tests/bindings/test_network.py tests/bindings/test_ops.py
   tests/python/test_layers.py tests/python/test_losses.py tests/python/test_optimizers.py
   tests/python/test_models.py tests/python/test_saving.py tests/fused_torch/test_on_device.py"
@@ -127,7 +127,7 @@ sanitizers() {
   return $code
 }
 
-measure() { PYTHONPATH="$BUILD/package" "$PYTHON" bench/device.py --json "$OUT/bench.json" "$@"; }
+measure() { PYTHONPATH="$BUILD/package" "$PYTHON" bench/device.py --json "$OUT/$1.json" "${@:2}"; }
 
 export BUILD OUT PYTHON PYTHONPATH=
 export -f build kernels tests sanitizers measure
@@ -140,12 +140,15 @@ if [ $real = 1 ]; then
   stage sanitizers 170 bash -c sanitizers &
   stage tests 170 bash -c 'tests $everything'
   wait
-  stage bench "$(left)" bash -c "measure --seconds $(($(left) - 45))"
+  # Which way of a product is the fastest for which shapes: what csrc/cuda/product_choice.h is to say.
+  stage products 60 bash -c "measure products --products --seconds 45"
+  stage bench "$(left)" bash -c "measure bench --seconds $(($(left) - 45))"
 else
   stage kernels 300 bash -c "kernels rows"
   stage sanitizers 60 bash -c sanitizers
   stage tests 300 bash -c 'tests tests/bindings/test_cuda.py -k "bits or replay"'
-  stage bench 200 bash -c "measure --seconds 60"
+  stage products 60 bash -c "measure products --products --seconds 45"
+  stage bench 200 bash -c "measure bench --seconds 60"
 fi
 
 printf '{"device": "%s", "seconds": %d, "stages": [%s]}\n' "${gpu:-emulator}" \

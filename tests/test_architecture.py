@@ -46,11 +46,14 @@ SEAMS = {
     # What a backend learns of a list while it runs, kept by whoever runs it.
     ("cpu/pace.h", "engine/pace.h"),
     ("cuda", "engine/backend.h"),
+    # What lies behind the arguments of an operation: part of the contract, but for the host alone.
+    ("cuda", "engine/pointers.h"),
     ("cuda/kernels", "engine/backend.h"),
     ("cuda/kernels", "cuda/launch.cuh"),
     # A module of its own: the rest of the bindings knows a CUDA device by the contract alone.
     ("bindings/cuda_module.cpp", "cuda/backend.h"),
     ("bindings/cuda_module.cpp", "cuda/cublaslt.h"),
+    ("bindings/cuda_module.cpp", "cuda/fusion.h"),
     ("engine/registry.cpp", "cpu/backend.h"),
     # Which instruction sets and how many threads: properties of one device, not of the engine.
     ("bindings/bind_info.cpp", "cpu/backend.h"),

@@ -125,8 +125,7 @@ void need_host(const View& view, const std::string& argument) {
 }
 
 py::array as_numpy(const View& view) {
-  return py::array(py::dtype(std::string(1, view.type.kind) + std::to_string(view.type.bytes)),
-                   view.shape, view.strides, view.data, view.owner);
+  return py::array(numpy_dtype(view.type), view.shape, view.strides, view.data, view.owner);
 }
 
 Expected like(const View& view, const std::string& argument) {
@@ -257,6 +256,18 @@ void expect_shape(const View& view, const std::string& argument, const Shape& sh
   if (view.shape != shape) {
     throw std::invalid_argument(argument + ": has shape " + to_string(view.shape) + ", expected " +
                                 to_string(shape));
+  }
+}
+
+py::dtype numpy_dtype(const ElementType& type) {
+  if (type.name != "bfloat16") {
+    return py::dtype(std::string(1, type.kind) + std::to_string(type.bytes));
+  }
+  try {
+    return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_ImportError)) throw;
+    throw py::type_error("NumPy has no bfloat16 of its own; pip install ml_dtypes adds it");
   }
 }
 

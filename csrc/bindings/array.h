@@ -120,6 +120,8 @@ void keep_apart(View& input, const View& output, Same same);
 
 void expect_shape(const View& view, const std::string& argument, const Shape& shape);
 py::dtype numpy_dtype(DType dtype);
+// TypeError for bfloat16 where the package ml_dtypes is absent.
+py::dtype numpy_dtype(const ElementType& type);
 std::string name_of(DType dtype);
 DType dtype_named(const std::string& name);
 // Likewise; "bfloat16" and "float16" are float32 with rounded operands of dense products.

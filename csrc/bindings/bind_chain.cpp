@@ -54,20 +54,22 @@ class Chain {
   using Layer = std::tuple<Index, Index, Index, std::string, py::dict>;
 
   Chain(const std::string& dtype, Index rows, Index x_stride, const std::vector<Layer>& layers,
-        const std::string& device)
+        const std::string& device, const std::string& precision)
       : backend_(engine::find_backend(device)),
-        chain_(backend_, shape_of(dtype, rows, x_stride, layers)) {}
+        chain_(backend_, shape_of(dtype, rows, x_stride, layers, precision)) {}
 
   Index kept() const { return chain_.kept(); }
   bool reads_y() const { return chain_.reads_y(); }
+  bool remakes() const { return chain_.remakes(); }
 
-  void forward(const py::list& addresses, uint64_t queue) const {
+  void forward(const py::list& addresses, uint64_t queue, bool keeps) const {
     const bool rows = chain_.shape().rows > 0;
     Addresses from(addresses, 3 + 2 * layers());
     engine::ChainForward memory;
     memory.x = from.existing("x", rows);
     memory.kept = from.existing("kept", chain_.kept() > 0);
     memory.y = from.existing("y", rows);
+    memory.keeps = keeps;
     memory.parameters = parameters(from);
     const py::gil_scoped_release without_gil;
     const engine::OnQueue here(backend_, queue);
@@ -97,8 +99,15 @@ class Chain {
 
  private:
   static engine::ChainShape shape_of(const std::string& dtype, Index rows, Index x_stride,
-                                     const std::vector<Layer>& layers) {
-    engine::ChainShape shape{dtype_named(dtype), rows, x_stride, {}};
+                                     const std::vector<Layer>& layers,
+                                     const std::string& precision) {
+    const DType type = dtype_named(dtype);
+    const bool rounds = precision == "bfloat16" && type == DType::float32;
+    if (!precision.empty() && !rounds) {
+      throw std::invalid_argument("precision='" + precision +
+                                  "': expected nothing or, of float32, 'bfloat16'");
+    }
+    engine::ChainShape shape{type, rounds, rows, x_stride, {}};
     for (const auto& [in, out, stride, activation, hyper] : layers) {
       shape.layers.push_back(
           {in, out, stride,
@@ -168,14 +177,19 @@ void bind_chain(py::module_& m) {
   py::class_<Chain>(m, "Chain",
                     "Dense layers over tensors known by their addresses, weights as (out, in).")
       .def(py::init<const std::string&, Index, Index, const std::vector<Chain::Layer>&,
-                    const std::string&>(),
-           "dtype"_a, "rows"_a, "x_stride"_a, "layers"_a, "device"_a = "cpu",
-           "layers: (in, out, stride of the weight's rows, activation, its parameters).")
+                    const std::string&, const std::string&>(),
+           "dtype"_a, "rows"_a, "x_stride"_a, "layers"_a, "device"_a = "cpu", "precision"_a = "",
+           "layers: (in, out, stride of the weight's rows, activation, its parameters). precision: "
+           "'bfloat16', or empty for that of the dtype.")
       .def_property_readonly("kept", &Chain::kept,
                              "How many elements forward keeps for backward, beside y.")
       .def_property_readonly("reads_y", &Chain::reads_y, "Whether backward reads y.")
-      .def("forward", &Chain::forward, "addresses"_a, "queue"_a = 0,
-           "addresses: x, kept, y, then weight and bias of each layer.")
+      .def_property_readonly("remakes", &Chain::remakes,
+                             "Whether kept is only room for a call, forward and backward.")
+      .def("forward", &Chain::forward, "addresses"_a, "queue"_a = 0, "keeps"_a = true,
+           "addresses: x, kept, y, then weight and bias of each layer. Without `keeps`, kept is "
+           "only "
+           "room.")
       .def(
           "backward", &Chain::backward, "addresses"_a, "gradients"_a, "queue"_a = 0,
           "addresses: x, kept, y, dy, then weight and bias of each layer. gradients: of x, then of "

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <map>
 #include <string>
 
 #include "bindings/bindings.h"
@@ -24,7 +25,7 @@ void wait_for(const DeviceArray& array) {
 
 DeviceArray::DeviceArray(const View& view)
     : shape(view.shape),
-      dtype(std::string(1, view.type.kind) + std::to_string(view.type.bytes)),
+      dtype(numpy_dtype(view.type)),
       data(view.data),
       queue(view.queue),
       owner(view.on_device) {}
@@ -89,20 +90,23 @@ void release_unused(PyObject* capsule) {
 // What a consumer may ask for changes nothing: it is told where the memory is.
 py::object to_dlpack(const DeviceArray& array, const py::object&, const py::object&,
                      const py::object&, const py::object&) {
-  const char kind = array.dtype.kind();
-  if (std::strchr("fiu", kind) == nullptr) {
-    throw py::type_error("an array of " + std::string(py::str(array.dtype)) +
-                         " cannot be exchanged through DLPack");
+  static const std::map<char, uint8_t> codes = {
+      {'f', dlpack::kFloat },
+      {'i', dlpack::kInt   },
+      {'u', dlpack::kUInt  },
+      {'V', dlpack::kBfloat}
+  };
+  const auto name = py::str(array.dtype).cast<std::string>();
+  const auto code = codes.find(array.dtype.kind());
+  if (code == codes.end() || (code->first == 'V' && name != "bfloat16")) {
+    throw py::type_error("an array of " + name + " cannot be exchanged through DLPack");
   }
   auto* exported = new Exported{{}, array.shape, array};
   dlpack::Tensor& tensor = exported->managed.tensor;
   tensor.data = array.data;
   tensor.device = {dlpack::kCuda, 0};
   tensor.rank = static_cast<int32_t>(array.shape.size());
-  tensor.type = {static_cast<uint8_t>(kind == 'f'   ? dlpack::kFloat
-                                      : kind == 'i' ? dlpack::kInt
-                                                    : dlpack::kUInt),
-                 static_cast<uint8_t>(8 * array.dtype.itemsize()), 1};
+  tensor.type = {code->second, static_cast<uint8_t>(8 * array.dtype.itemsize()), 1};
   tensor.shape = exported->shape.data();
   exported->managed.context = exported;
   exported->managed.deleter = [](dlpack::ManagedTensor* managed) {

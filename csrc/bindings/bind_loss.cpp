@@ -168,9 +168,13 @@ py::tuple loss(const std::string& name, const py::dict& hyper, const py::object&
   op.values = values.view.data;
   const double divisor = reduce == Reduction::mean ? divisor_of(op, arguments.x) : 1;
   const double scale = divisor == 0 ? 0 : 1 / divisor;
-  op.scale = &scale;
+  // Without numbers of the host, a call on a device waits for nothing and may be part of a graph.
+  op.scale = scale == 1 ? nullptr : &scale;
   double total = 0;
-  Run(arguments.x).add(op).add(Sum{op.values, op.rows, &total}).now();
+  Run run(arguments.x);
+  run.add(op);
+  if (reduce != Reduction::none) run.add(Sum{op.values, op.rows, &total});
+  run.now();
 
   const py::object slope = gradient ? arguments.gradient.object : py::none();
   if (reduce == Reduction::none) return py::make_tuple(values.object, slope);

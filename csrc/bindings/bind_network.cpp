@@ -42,6 +42,7 @@ std::vector<Spec> specs_of(const py::list& given, const char* name, Spec (*read)
 class BoundNetwork {
  public:
   engine::Network network;
+  py::tuple held;  // keeps alive what the network holds
 
   BoundNetwork(const std::vector<engine::NodeSpec>& nodes, Precision precision,
                const Backend& backend, uint64_t seed)
@@ -229,6 +230,12 @@ void set_optimizer_memory(BoundNetwork& self, const py::object& given) {
                                 " numbers, expected " + std::to_string(memory.size()));
   }
   memory = values;
+}
+
+void hold(BoundNetwork& self, const py::list& arrays) {
+  const BoundNetwork::Use use(self, "hold");
+  self.network.hold(addresses_of(arrays));
+  self.held = py::tuple(arrays);
 }
 
 // ---- runs ------------------------------------------------------------------------------------------
@@ -464,6 +471,8 @@ void bind_network(py::module_& m) {
         self.need_access("training_steps");
         self.network.set_training_steps(steps);
       });
+  network.def("hold", &hold, "arrays"_a,
+              "Arrays that stay as they are until the next call: a device copies them once.");
   network.def(
       "train", &train, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(), "batch_size"_a = 32,
       "order"_a = py::none(), "watcher"_a = py::none(), "interval"_a = 0.05, "max_threads"_a = 0,

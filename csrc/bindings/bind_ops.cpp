@@ -2,6 +2,7 @@
 // Single operations on arrays: elementary functions, activations, softmax, dense products, dropout.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "bindings/array.h"
@@ -10,6 +11,7 @@
 #include "bindings/specs.h"
 #include "engine/augment.h"
 #include "engine/catalog.h"
+#include "engine/scratch.h"
 
 namespace fusednn::bindings {
 namespace {
@@ -247,6 +249,106 @@ py::tuple dense_backward(const py::object& dy, const py::object& x, const py::ob
   return py::make_tuple(dx.object, dw.object, db.object);
 }
 
+// Rows whose values between two layers are in the caches when the next layer reads them.
+constexpr Index kRowsAtOnce = 512;
+
+// A dense layer of several: after its product comes what normalises it, where it has such, and then the
+// activation. norm: gamma, beta, mean, variance, or nothing.
+struct FollowingLayer {
+  View kernel;
+  std::optional<View> bias;
+  DenseActivation after;
+  std::vector<View> norm;
+
+  // `x` is what the layer takes, of which only the shape and the dtype are looked at.
+  FollowingLayer(const py::tuple& given, const View& x)
+      : kernel(weights(given[0], x)),
+        bias(optional_real(given[1], "b", {kernel.columns()}, like(x, "x"))),
+        after(py::cast<std::string>(given[2]), py::cast<py::dict>(given[3])) {
+    if (given[4].is_none()) return;
+    for (const py::handle values : py::cast<py::sequence>(given[4])) {
+      norm.push_back(real(values, "norm", like(x, "x")));
+      expect_shape(norm.back(), "norm", {kernel.columns()});
+    }
+    if (norm.size() != 4) throw std::invalid_argument("norm: expected four arrays");
+  }
+
+  void record(Run& run, DenseForward op, double epsilon) const {
+    op.w = kernel.matrix();
+    op.bias = bias ? bias->data : nullptr;
+    op.in = kernel.shape[0];
+    op.out = kernel.columns();
+    const bool fused = norm.empty();
+    if (fused) op.activation = after.rule;
+    run.add(op);
+    if (!fused) {
+      BatchNormForward normalise;
+      normalise.x = op.y;
+      normalise.y = op.y;
+      normalise.gamma = norm[0].data;
+      normalise.beta = norm[1].data;
+      normalise.running_mean = norm[2].data;
+      normalise.running_variance = norm[3].data;
+      normalise.rows = op.rows;
+      normalise.cols = op.out;
+      normalise.epsilon = epsilon;
+      normalise.training = false;
+      run.add(normalise);
+      const Index n = op.rows * op.out;
+      run.add(ActivationForward{op.y.data, op.y.data, n, after.rule});
+    }
+    if (after.softmax) run.add(SoftmaxForward{op.y, op.y, op.rows, op.out, after.log});
+  }
+};
+
+// What dense layers one after the other make of rows, in one run of the backend.
+py::object dense_layers(const py::object& x, const std::vector<py::tuple>& given, double epsilon,
+                        const std::optional<std::string>& precision, int max_threads) {
+  const View input = features(x);
+  need_host(input, "x");
+  if (given.empty()) throw std::invalid_argument("layers: there must be at least one");
+  std::vector<FollowingLayer> layers;
+  layers.reserve(given.size());
+  View values = input;  // what the next layer takes
+  Index widest = 0;     // of the layers between input and output
+  for (const py::tuple& each : given) {
+    if (each.size() != 5) throw std::invalid_argument("layers: expected tuples of five");
+    if (!layers.empty()) widest = std::max(widest, values.columns());
+    layers.emplace_back(each, values);
+    values.shape = with_last(values.shape, layers.back().kernel.columns());
+  }
+  const Output y = fresh(values.shape, input);
+  const Precision rounded = precision_of(precision, input);
+  const Index rows = input.rows();
+  const Index at_once = std::min(rows, kRowsAtOnce);
+  const size_t element = size_of(input.dtype());
+  const size_t block_bytes = engine::align(static_cast<size_t>(at_once * widest) * element);
+  // The values between the layers take turns in two blocks.
+  const engine::ScratchMemory blocks(engine::find_backend("cpu"), engine::Scratch::values,
+                                     2 * block_bytes);
+  Run run(input);
+  const auto from = [&](const Matrix& whole, Index row) {
+    const Index bytes = row * whole.stride * static_cast<Index>(element);
+    return Matrix{static_cast<char*>(whole.data) + bytes, whole.stride};
+  };
+  for (Index row = 0; row < rows; row += at_once) {
+    DenseForward op;
+    op.bfloat16 = rounded.bfloat16;
+    op.float16 = rounded.float16;
+    op.rows = std::min(at_once, rows - row);
+    op.x = from(input.matrix(), row);
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const bool last = i + 1 == layers.size();
+      char* const block = blocks.data() + (i % 2) * block_bytes;
+      op.y = last ? from(y.view.matrix(), row) : Matrix{block, layers[i].kernel.columns()};
+      layers[i].record(run, op, epsilon);
+      op.x = op.y;
+    }
+  }
+  run.now(max_threads);
+  return y.object;
+}
+
 Noise noise_named(const std::string& name) {
   constexpr const char* names[] = {"mask", "alpha", "alpha_gradient", "factor", "term"};
   for (int i = 0; i < 5; ++i) {
@@ -338,6 +440,10 @@ void bind_ops(py::module_& m) {
         "(y, what dense_backward reads as `saved`, or None without `keep`).");
   m.def("dense_backward", &dense_backward, "dy"_a, "x"_a, "w"_a, "saved"_a, "activation"_a,
         "hyper"_a, "precision"_a = py::none(), "(dx, dw, db).");
+  m.def("dense_layers", &dense_layers, "x"_a, "layers"_a, "epsilon"_a = 1e-5,
+        "precision"_a = py::none(), "max_threads"_a = 0,
+        "The values of the last of several dense layers. layers: kernel, bias, activation, its "
+        "parameters, and None or gamma, beta, mean and variance of a normalisation before it.");
   m.def("dropout", &dropout, "x"_a, "rate"_a, "seed"_a, "step"_a = 0, "stream"_a = 0,
         "out"_a = py::none(), "noise"_a = "mask", "deviation"_a = 0.0,
         "Noise by the name of what becomes of an element, as in engine/operations.h.");

@@ -63,16 +63,10 @@ std::vector<double> rates(const py::list& given) {
   return list;
 }
 
-engine::UpdaterSpec spec_of(const std::string& rule, const std::string& convention,
-                            const std::string& dtype, const std::string& device, bool live) {
-  using engine::UpdaterSpec;
-  const DType wide = dtype == "float64" ? DType::float64 : DType::float32;
-  const auto stored = [&](Storage storage) {
-    return UpdaterSpec{rule, convention, wide, storage, device, live};
-  };
-  if (dtype == "float32" || dtype == "float64") return stored(Storage::native);
-  if (dtype == "bfloat16") return stored(Storage::bfloat16);
-  if (dtype == "float16") return stored(Storage::float16);
+Storage storage_named(const std::string& dtype) {
+  if (dtype == "float32" || dtype == "float64") return Storage::native;
+  if (dtype == "bfloat16") return Storage::bfloat16;
+  if (dtype == "float16") return Storage::float16;
   throw std::invalid_argument("dtype='" + dtype +
                               "' is unknown; expected float32, float64, bfloat16 or float16");
 }
@@ -104,17 +98,25 @@ engine::LiveNumbers live_numbers(const py::object& given) {
 
 class Updater {
  public:
-  Updater(const std::string& rule, const std::string& convention, const std::string& dtype,
-          bool ema, bool masters, const std::string& device, bool live)
-      : rule_(rule),
-        ema_(ema),
-        masters_(masters),
-        live_(live),
-        engine_(spec_of(rule, convention, dtype, device, live)) {
-    if (masters && dtype[0] == 'f' && dtype != "float16") {
+  Updater(const engine::UpdaterSpec& spec, bool ema, bool masters)
+      : rule_(spec.rule), ema_(ema), masters_(masters), live_(spec.live), engine_(spec) {}
+
+  static std::unique_ptr<Updater> make(const std::string& rule, const std::string& convention,
+                                       const std::string& dtype, bool ema, bool masters,
+                                       const std::string& device, bool live, bool stochastic) {
+    const Storage storage = storage_named(dtype);
+    if (masters && storage == Storage::native) {
       throw std::invalid_argument(
           "masters: float32 copies are for bfloat16 and float16, dtype is " + dtype);
     }
+    if (stochastic && (storage != Storage::bfloat16 || masters)) {
+      throw std::invalid_argument(
+          "stochastic: rounding at random is for bfloat16 without masters, dtype is " + dtype);
+    }
+    const engine::UpdaterSpec spec{
+        rule,   convention, dtype == "float64" ? DType::float64 : DType::float32, storage,
+        device, live,       stochastic ? Rounding::stochastic : Rounding::nearest};
+    return std::make_unique<Updater>(spec, ema, masters);
   }
 
   std::vector<std::string> states() const { return engine_.info().states; }
@@ -139,8 +141,10 @@ class Updater {
   void set_tensors(const Addresses& parameters, const std::vector<Index>& sizes,
                    const std::vector<Addresses>& states, const std::vector<Addresses>& scalars,
                    const std::vector<int32_t>& groups, const std::optional<Addresses>& ema,
-                   const std::optional<Addresses>& masters) {
+                   const std::optional<Addresses>& masters,
+                   const std::optional<std::vector<uint32_t>>& numbers) {
     const size_t n = parameters.size();
+    if (numbers) need_count("numbers", numbers->size(), n, "parameter");
     need_count("sizes", sizes.size(), n, "parameter");
     need_count("groups", groups.size(), n, "parameter");
     need_count("states", states.size(), engine_.info().states.size(), "state of the rule");
@@ -159,6 +163,7 @@ class Updater {
       UpdateTensor& memory = tensors[i].memory;
       memory.n = sizes[i];
       memory.group = groups[i];
+      memory.number = numbers ? (*numbers)[i] : static_cast<uint32_t>(i);
       memory.parameter = existing("parameters", i, parameters[i], sizes[i]);
       for (size_t k = 0; k < states.size(); ++k) {
         memory.state[k] = existing("states[" + std::to_string(k) + "]", i, states[k][i], sizes[i]);
@@ -241,18 +246,18 @@ void bind_updater(py::module_& m) {
                              "The same memory, as NumPy or a DeviceArray sees it.")
       .def_property_readonly("on_device", &Parameters::on_device)
       .def_property_readonly("addresses", &Parameters::addresses)
-      .def("gradients", &Parameters::gradients, "arrays"_a,
+      .def("gradients", &Parameters::gradients, "arrays"_a, py::kw_only(), "writable"_a = false,
            "Reads arrays of the same shapes and dtypes, or None.");
 
   py::class_<Updater>(
       m, "Updater",
       "Tensors that one optimizer steps over together, by their addresses, which the caller keeps "
       "alive.")
-      .def(py::init<const std::string&, const std::string&, const std::string&, bool, bool,
-                    const std::string&, bool>(),
-           "rule"_a, py::kw_only(), "convention"_a = "torch", "dtype"_a = "float32",
-           "ema"_a = false, "masters"_a = false, "device"_a = "cpu", "live"_a = false,
-           "A live updater finds the scalars in the memory of its device, and waits for nothing.")
+      .def(py::init(&Updater::make), "rule"_a, py::kw_only(), "convention"_a = "torch",
+           "dtype"_a = "float32", "ema"_a = false, "masters"_a = false, "device"_a = "cpu",
+           "live"_a = false, "stochastic"_a = false,
+           "A live updater finds the scalars in the memory of its device, and waits for nothing. "
+           "A stochastic one rounds bfloat16 at random, by the seeds of its groups.")
       .def_property_readonly("states", &Updater::states, "Names of the state tensors, in order.")
       .def_property_readonly("scalars", &Updater::scalars,
                              "Names of the float32 numbers kept per tensor, \"step\" first.")
@@ -262,7 +267,9 @@ void bind_updater(py::module_& m) {
            "What fills each of the state tensors before step 1.")
       .def("set_tensors", &Updater::set_tensors, "parameters"_a, "sizes"_a, "states"_a, "scalars"_a,
            "groups"_a, py::kw_only(), "ema"_a = py::none(), "masters"_a = py::none(),
-           "Addresses; states[k][i] and scalars[k][i] belong to parameter i.")
+           "numbers"_a = py::none(),
+           "Addresses; states[k][i] and scalars[k][i] belong to parameter i, whose noise follows "
+           "from numbers[i].")
       .def("set_groups", &Updater::set_groups, "options"_a,
            "Per group the options of optimizer_step, without lr, rule and convention.")
       .def("step", &Updater::step, "gradients"_a, py::kw_only(), "lr"_a, "gradient_scale"_a = 1.0,

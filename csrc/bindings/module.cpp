@@ -17,6 +17,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bind_updater(m);
   bind_network(m);
   bind_bench(m);
+  bind_orders(m);
   bind_chain(m);
   bind_tensors(m);
 }

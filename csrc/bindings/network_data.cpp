@@ -98,6 +98,12 @@ std::vector<std::pair<std::string, const double*>> read_schedules(Data& data, co
   return schedules;
 }
 
+std::vector<const void*> addresses_of(const py::list& arrays) {
+  std::vector<const void*> addresses;
+  for (const py::handle array : arrays) addresses.push_back(py::cast<py::array>(array).data());
+  return addresses;
+}
+
 engine::EpochReport read_begun(Data& data, const engine::Network& network,
                                const py::object& given) {
   engine::EpochReport begun;

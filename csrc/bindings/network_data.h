@@ -30,6 +30,7 @@ const Index* read_order(Data& data, const py::object& order, Index epochs = 1);
 // Of each hyper-parameter named, a value for each of so many steps.
 std::vector<std::pair<std::string, const double*>> read_schedules(Data& data, const py::dict& given,
                                                                   Index steps);
+std::vector<const void*> addresses_of(const py::list& arrays);
 // What `train` and `evaluate` have reported of an epoch that goes on; nothing of None.
 engine::EpochReport read_begun(Data& data, const engine::Network& network, const py::object& given);
 

@@ -53,15 +53,11 @@ View parameter_view(py::handle object, const std::string& argument) {
                          " cannot be changed in place, expected an array");
   }
   View result = view(object, argument);
-  if (result.type.name == "bfloat16") {
-    throw py::type_error(argument +
-                         ": has elements bfloat16, which NumPy does not have; use "
-                         "fusednn.torch.optim for tensors of that type");
-  }
   const int bytes = result.type.bytes;
-  if (result.type.kind != 'f' || (bytes != 2 && bytes != 4 && bytes != 8)) {
+  const bool known = result.type.kind == 'f' && (bytes == 2 || bytes == 4 || bytes == 8);
+  if (!known && result.type.name != "bfloat16") {
     throw py::type_error(argument + ": has elements " + result.type.name +
-                         ", expected float32, float64 or float16");
+                         ", expected float32, float64, bfloat16 or float16");
   }
   if (result.read_only) {
     throw std::invalid_argument(argument + ": is read-only, expected an array to write to");
@@ -132,7 +128,8 @@ std::vector<uintptr_t> Parameters::addresses() const {
   return list;
 }
 
-void* Parameters::read(py::handle given, size_t i, std::vector<py::object>& owners) const {
+void* Parameters::read(py::handle given, size_t i, bool writable,
+                       std::vector<py::object>& owners) const {
   const View& like = parameters_[i].view;
   const std::string argument = place("gradients", i);
   View seen = view(given, argument);
@@ -142,14 +139,18 @@ void* Parameters::read(py::handle given, size_t i, std::vector<py::object>& owne
                          like.type.name + " as " + place("parameters", i));
   }
   expect_shape(seen, argument, like.shape);
+  if (writable && seen.read_only) {
+    throw std::invalid_argument(argument + ": is read-only and cannot be cleared");
+  }
   if (same_strides(seen, like) && aligned(seen.data, like.type.bytes)) {
     owners.push_back(std::move(seen.owner));
     return seen.data;
   }
-  if (like.on_device) {
-    throw std::invalid_argument(argument + ": has strides " + to_string(seen.strides) +
-                                " bytes, expected those of " + place("parameters", i) +
-                                ": on a device nothing is copied");
+  if (like.on_device || writable) {
+    throw std::invalid_argument(
+        argument + ": has strides " + to_string(seen.strides) + " bytes, expected those of " +
+        place("parameters", i) +
+        (writable ? ": a copy would be cleared in its place" : ": on a device nothing is copied"));
   }
   const py::module_ numpy = py::module_::import("numpy");
   py::array copy = numpy.attr("empty_like")(parameters_[i].array);
@@ -173,7 +174,7 @@ void Parameters::need_apart(const void* gradient, size_t i) const {
   }
 }
 
-Gradients Parameters::gradients(const py::list& given) {
+Gradients Parameters::gradients(const py::list& given, bool writable) {
   if (given.size() != parameters_.size()) {
     throw std::invalid_argument("gradients: got " + std::to_string(given.size()) + ", expected " +
                                 std::to_string(parameters_.size()) +
@@ -186,14 +187,14 @@ Gradients Parameters::gradients(const py::list& given) {
     Parameter& like = parameters_[i];
     void* data = nullptr;
     if (item != Py_None && like.view.size() == 0) {
-      read(item, i, result.owners);  // is it one?
+      read(item, i, writable, result.owners);  // is it one?
       data = nowhere;
     } else if (item != Py_None) {
       if (!like.view.on_device) {
         data = data_like(item, static_cast<const py::array&>(like.array).dtype(), like.view,
-                         Access::read);
+                         writable ? Access::write : Access::read);
       }
-      if (data == nullptr) data = read(item, i, result.owners);
+      if (data == nullptr) data = read(item, i, writable, result.owners);
       if (data != like.checked) need_apart(data, i);
       like.checked = data;
     }

@@ -28,7 +28,8 @@ class Parameters {
   bool on_device() const { return !parameters_.empty() && parameters_[0].view.on_device; }
   std::vector<uintptr_t> addresses() const;
   // Of the same shape and dtype, or None; copied where the elements lie in another order.
-  Gradients gradients(const py::list& given);
+  // Nothing is copied where they have to be writable.
+  Gradients gradients(const py::list& given, bool writable);
 
  private:
   struct Parameter {
@@ -37,7 +38,7 @@ class Parameters {
     void* checked = nullptr;  // the last gradient that was found to lie apart from all parameters
   };
 
-  void* read(py::handle given, size_t i, std::vector<py::object>& owners) const;
+  void* read(py::handle given, size_t i, bool writable, std::vector<py::object>& owners) const;
   void need_apart(const void* gradient, size_t i) const;
 
   std::vector<Parameter> parameters_;

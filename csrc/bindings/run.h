@@ -31,7 +31,8 @@ class Run {
   const Backend& backend() const {
     return engine::find_backend(on_device_ ? "cuda" : array_device());
   }
-  void now() const {
+  // max_threads: 0 for as many as are worth it.
+  void now(int max_threads = 0) const {
     if (commands_.empty()) return;
     const Backend& backend = this->backend();
     if (!backend.host_memory) {
@@ -40,10 +41,10 @@ class Run {
       return engine::run_with_copies(backend, commands_);
     }
     const int n = static_cast<int>(commands_.size());
-    const Schedule schedule = backend.prepare(commands_.data(), n, 0);
+    const Schedule schedule = backend.prepare(commands_.data(), n, max_threads);
     const engine::Arena workspace(backend, schedule.workspace_bytes);
     const pybind11::gil_scoped_release without_gil;
-    backend.execute(commands_.data(), n, schedule, workspace.data());
+    backend.execute(commands_.data(), n, schedule, workspace.data(), 1);
   }
 
   // The device that arrays in the host's memory are computed on: the CPU, unless a test says otherwise.

@@ -237,6 +237,9 @@ engine::OptimizerSpec optimizer_spec(const py::dict& given) {
   reader.optional("constraints", spec.constraints, [](py::handle value, const std::string& what) {
     return list<engine::Constraint>(value, what, constraint);
   });
+  reader.optional("seed", spec.seed, [](py::handle value, const std::string& what) {
+    return static_cast<uint64_t>(integer(value, what));
+  });
   reader.optional("accumulation_steps", spec.accumulation_steps, integer);
   reader.done();
   return spec;

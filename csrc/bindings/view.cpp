@@ -16,6 +16,8 @@ namespace {
 
 using engine::to_string;
 
+const ElementType kBfloat16{'?', 2, "bfloat16"};
+
 // ---- the buffer protocol ---------------------------------------------------------------------
 
 // One native element in the notation of Python's struct module, '?' kind for all else.
@@ -56,13 +58,15 @@ std::optional<View> view_of_plain_array(py::handle object) {
   const py::dtype dtype = array.dtype();
   const char kind = dtype.kind();
   const char* name = kind == 'f' ? "float" : kind == 'i' ? "int" : kind == 'u' ? "uint" : nullptr;
-  if (name == nullptr || dtype.byteorder() != '=') return std::nullopt;  // or of one byte
+  // What the package ml_dtypes adds to NumPy is of no kind that NumPy knows.
+  const bool bfloat16 = kind == 'V' && dtype.attr("name").cast<std::string>() == "bfloat16";
+  if (!(name || bfloat16) || dtype.byteorder() != '=') return std::nullopt;  // or of one byte
   const auto bytes = static_cast<int>(dtype.itemsize());
   View result;
   result.data = static_cast<char*>(const_cast<void*>(array.data()));
   result.shape.assign(array.shape(), array.shape() + array.ndim());
   result.strides.assign(array.strides(), array.strides() + array.ndim());
-  result.type = {kind, bytes, name + std::to_string(8 * bytes)};
+  result.type = bfloat16 ? kBfloat16 : ElementType{kind, bytes, name + std::to_string(8 * bytes)};
   result.read_only = !array.writeable();
   result.owner = array;
   return result;

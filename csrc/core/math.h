@@ -7,6 +7,8 @@
 // so put the value whose NaN must survive second.
 #pragma once
 
+#include <stdint.h>
+
 #include "core/hd.h"
 
 namespace fusednn {
@@ -42,6 +44,7 @@ FNN_HD float  max(float a, float b)   { return a > b ? a : b; }
 FNN_HD double max(double a, double b) { return a > b ? a : b; }
 FNN_HD float  select(bool m, float a, float b)   { return m ? a : b; }
 FNN_HD double select(bool m, double a, double b) { return m ? a : b; }
+FNN_HD uint32_t select(bool m, uint32_t a, uint32_t b) { return m ? a : b; }
 // clang-format on
 
 // -1, 0 or 1; zero and NaN give themselves.

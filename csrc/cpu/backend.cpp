@@ -249,8 +249,8 @@ void walk(void* data, const Context& team) {
   }
 }
 
-void execute(const Command* commands, int n, const Schedule& schedule, void* workspace) {
-  Work work{*isa().table, commands, n, static_cast<char*>(workspace), schedule, bf16_ready()};
+void execute_once(Work& work) {
+  const Schedule& schedule = work.schedule;
   if (schedule.threads == 1) return walk(&work, Context{});
   Pace* pace = schedule.pace;
   const int threads = pace == nullptr || wants_team(*pace) ? schedule.threads : 1;
@@ -258,11 +258,17 @@ void execute(const Command* commands, int n, const Schedule& schedule, void* wor
   if (pace != nullptr) note_run(*pace, schedule.nanoseconds, run);
 }
 
+void execute(const Command* commands, int n, const Schedule& schedule, void* workspace, int times) {
+  Work work{*isa().table, commands, n, static_cast<char*>(workspace), schedule, bf16_ready()};
+  for (int k = 0; k < times; ++k) execute_once(work);
+}
+
 // Both copies: there is only one memory.
 void copy(void* to, const void* from, size_t bytes) {
   if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
 }
 
+void settle() {}
 size_t free_bytes() { return SIZE_MAX; }
 uint64_t remember() { return 0; }
 void forget(uint64_t) {}
@@ -272,9 +278,9 @@ uint64_t use_queue(uint64_t) { return 0; }
 }  // namespace
 
 const Backend& backend() {
-  static constexpr Backend cpu{"cpu",        true,      &allocate, &release, &free_bytes,
-                               &num_threads, &prepare,  &execute,  &copy,    &copy,
-                               &copy,        &remember, &forget,   &owns,    &use_queue};
+  static constexpr Backend cpu{"cpu",    true,     &allocate, &release, &free_bytes, &num_threads,
+                               &prepare, &execute, &copy,     &copy,    &allocate,   &copy,
+                               &settle,  &copy,    &remember, &forget,  &owns,       &use_queue};
   return cpu;
 }
 

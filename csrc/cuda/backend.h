@@ -27,11 +27,17 @@ struct DeviceInfo {
 };
 DeviceInfo device_info();
 
-// Lists of commands that run from a graph, and how often graphs have run: for tests.
+// Graphs that there are, how often graphs have run, and how often the host has sent numbers: for tests.
 struct RecordingCounts {
   size_t graphs = 0;
+  size_t residents = 0;  // lists that one block runs
   uint64_t replays = 0;
+  uint64_t uploads = 0;
 };
 RecordingCounts recording_counts();
+
+// Whether one block may run the lists of small networks many times in a row; it may unless somebody
+// forbids it. Lists that are prepared already stay as they are.
+void allow_resident(bool allowed);
 
 }  // namespace fusednn::cuda

@@ -11,26 +11,48 @@
 #include <tuple>
 
 #include "cuda/cublaslt_api.h"
+#include "cuda/kernels/library_product.h"
 #include "cuda/kernels/table.h"
+#include "cuda/product_choice.h"
 
 namespace fusednn::cuda {
 namespace {
 
-// Smaller products are not worth the way there: our own kernels start as fast.
-constexpr Index kLeastWork = 1 << 20;
 constexpr uint64_t kMostWorkspace = 32 << 20;
 constexpr size_t kMostPlans = 1024;
 
 // D = A B (+ D), column-major, which is what row-major matrices are when one reads them transposed.
 struct Product {
-  lt::DataType type = lt::kFloat32;
+  lt::DataType type = lt::kFloat32;      // of D, and of A and B in memory
+  lt::DataType operands = lt::kFloat32;  // what A and B are multiplied as
   Index m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false, accumulate = false;
   bool tf32 = false;
   ConstMatrix a, b;
   Matrix d;
-  const void* bias = nullptr;  // one for each row of D
+  lt::Epilogue epilogue = lt::kNoEpilogue;
+  const void* bias = nullptr;  // of the epilogue: one for each row of D, or for each column
+
+  bool rounds() const { return operands != type; }
 };
+
+// An operand as it lies in memory: lines of neighbours.
+struct Lines {
+  Index count, length;
+};
+Lines lines_of_a(const Product& p) { return p.transpose_a ? Lines{p.m, p.k} : Lines{p.k, p.m}; }
+Lines lines_of_b(const Product& p) { return p.transpose_b ? Lines{p.k, p.n} : Lines{p.n, p.k}; }
+
+// How a rounded copy lies in the workspace: lines and copies begin where tensor cores like it.
+Index stride_of_copy(const Lines& lines) { return (lines.length + 7) / 8 * 8; }
+size_t bytes_of_copy(const Lines& lines) {
+  constexpr size_t line = 256;
+  const auto bytes = static_cast<size_t>(lines.count * stride_of_copy(lines)) * sizeof(uint16_t);
+  return (bytes + line - 1) / line * line;
+}
+size_t bytes_of_copies(const Product& p) {
+  return p.rounds() ? bytes_of_copy(lines_of_a(p)) + bytes_of_copy(lines_of_b(p)) : 0;
+}
 
 struct Plan {
   lt::Desc desc = nullptr;
@@ -83,11 +105,23 @@ class Library {
   // The workspace, or nothing where the library cannot do it.
   ProductDemand demand(const Product& product) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const Plan& plan = plan_for(product);
-    return {plan.usable, plan.workspace};
+    const Plan& plan = plan_for(with_copies(product, nullptr));
+    return {plan.usable, bytes_of_copies(product) + plan.workspace};
   }
 
-  void run(const Product& product, const Context& context) {
+  void run(const Product& given, const Context& context) {
+    auto* room = static_cast<char*>(context.workspace);
+    const Product product = with_copies(given, room);
+    if (given.rounds()) {
+      const Storage to = given.operands == lt::kBfloat16 ? Storage::bfloat16 : Storage::float16;
+      const auto round = [&](const ConstMatrix& from, const Lines& lines, const ConstMatrix& copy) {
+        round_rows(from, lines.count, lines.length, to, {const_cast<void*>(copy.data), copy.stride},
+                   context);
+      };
+      round(given.a, lines_of_a(given), product.a);
+      round(given.b, lines_of_b(given), product.b);
+      room += bytes_of_copies(given);
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     const Plan& plan = plan_for(product);
     if (product.bias != nullptr) set(plan.desc, lt::kBiasPointer, product.bias);
@@ -97,19 +131,28 @@ class Library {
     const void* alpha = wide ? static_cast<const void*>(&one) : &one_float;
     const void* beta = wide ? static_cast<const void*>(&kept) : &kept_float;
     need(api_.Matmul(handle_, plan.desc, alpha, product.a.data, plan.a, product.b.data, plan.b,
-                     beta, product.d.data, plan.d, product.d.data, plan.d, &plan.algorithm,
-                     context.workspace, plan.workspace, context.stream),
+                     beta, product.d.data, plan.d, product.d.data, plan.d, &plan.algorithm, room,
+                     plan.workspace, context.stream),
          "cublasLtMatmul");
   }
 
  private:
-  using Key = std::tuple<int, Index, Index, Index, Index, Index, Index, int, uint32_t, uint32_t,
-                         uint32_t, uint32_t>;
+  using Key = std::tuple<int, int, Index, Index, Index, Index, Index, Index, int, uint32_t,
+                         uint32_t, uint32_t, uint32_t, uint32_t>;
+
+  // Where the library finds operands that are rounded: in the workspace, which begins at `room`.
+  static Product with_copies(Product p, char* room) {
+    if (!p.rounds()) return p;
+    const Lines a = lines_of_a(p), b = lines_of_b(p);
+    p.a = {room, stride_of_copy(a)};
+    p.b = {room == nullptr ? nullptr : room + bytes_of_copy(a), stride_of_copy(b)};
+    return p;
+  }
 
   static Key key_of(const Product& p) {
-    const int flags = p.transpose_a + 2 * p.transpose_b + 4 * p.accumulate +
-                      8 * (p.bias != nullptr) + 16 * p.tf32;
+    const int flags = p.transpose_a + 2 * p.transpose_b + 4 * p.accumulate + 8 * p.tf32;
     return {p.type,
+            p.operands,
             p.m,
             p.n,
             p.k,
@@ -117,6 +160,7 @@ class Library {
             p.b.stride,
             p.d.stride,
             flags,
+            p.epilogue,
             alignment_of(p.a.data),
             alignment_of(p.b.data),
             alignment_of(p.d.data),
@@ -183,19 +227,19 @@ class Library {
     const lt::ComputeType compute = p.type == lt::kFloat64 ? lt::kCompute64
                                     : p.tf32               ? lt::kComputeTf32
                                                            : lt::kCompute32;
-    const auto layout = [&](lt::Layout& made, Index rows, Index cols, Index stride) {
-      need(api_.MatrixLayoutCreate(&made, p.type, static_cast<uint64_t>(rows),
-                                   static_cast<uint64_t>(cols), stride),
+    const auto layout = [&](lt::Layout& made, lt::DataType type, const Lines& lines, Index stride) {
+      need(api_.MatrixLayoutCreate(&made, type, static_cast<uint64_t>(lines.length),
+                                   static_cast<uint64_t>(lines.count), stride),
            "cublasLtMatrixLayoutCreate");
     };
     need(api_.MatmulDescCreate(&plan.desc, compute, p.type), "cublasLtMatmulDescCreate");
     set(plan.desc, lt::kTransA, p.transpose_a ? lt::kTransposed : lt::kAsItIs);
     set(plan.desc, lt::kTransB, p.transpose_b ? lt::kTransposed : lt::kAsItIs);
-    set(plan.desc, lt::kEpilogue, p.bias != nullptr ? lt::kBias : lt::kNoEpilogue);
+    set(plan.desc, lt::kEpilogue, p.epilogue);
     if (p.bias != nullptr) set(plan.desc, lt::kBiasPointer, p.bias);
-    layout(plan.a, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.a.stride);
-    layout(plan.b, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.b.stride);
-    layout(plan.d, p.m, p.n, p.d.stride);
+    layout(plan.a, p.operands, lines_of_a(p), p.a.stride);
+    layout(plan.b, p.operands, lines_of_b(p), p.b.stride);
+    layout(plan.d, p.type, {p.n, p.m}, p.d.stride);
 
     lt::Preference preference = nullptr;
     need(api_.MatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
@@ -232,29 +276,37 @@ Library& library() {
   return *the_library;
 }
 
-std::atomic<bool> is_allowed{true}, tf32_is_allowed{false};
+// Where somebody decides for all products, as tests and measurements do; below 0, the table does.
+std::atomic<int> decided{-1};
+std::atomic<bool> tf32_is_allowed{false};
 
-Product product_in(DType dtype) {
+Storage halves_of(const DenseForward& op) {
+  return op.float16 ? Storage::float16 : op.bfloat16 ? Storage::bfloat16 : Storage::native;
+}
+template <class Op>
+Storage halves_of(const Op& op) {
+  return op.bfloat16 ? Storage::bfloat16 : Storage::native;
+}
+
+Arithmetic arithmetic_of(DType dtype, Storage halves) {
+  if (dtype == DType::float64) return Arithmetic::float64;
+  if (halves != Storage::native) return Arithmetic::halves;
+  return tf32_is_allowed ? Arithmetic::tf32 : Arithmetic::float32;
+}
+
+Product product_in(DType dtype, Storage halves) {
   Product p;
   p.type = dtype == DType::float32 ? lt::kFloat32 : lt::kFloat64;
-  p.tf32 = dtype == DType::float32 && tf32_is_allowed;
+  p.operands = halves == Storage::bfloat16  ? lt::kBfloat16
+               : halves == Storage::float16 ? lt::kFloat16
+                                            : p.type;
+  p.tf32 = arithmetic_of(dtype, halves) == Arithmetic::tf32;
   return p;
 }
 
-bool in_halves(const DenseForward& op) { return op.bfloat16 || op.float16; }
-template <class Op>
-bool in_halves(const Op& op) {
-  return op.bfloat16;
-}
-
-template <class Op>
-bool worth(const Op& op) {
-  return !in_halves(op) && op.rows * op.in * op.out >= kLeastWork;
-}
-
 // y = x w: D is yᵀ (out x rows), A is wᵀ, B is xᵀ.
-Product product_of(const DenseForward& op, DType dtype) {
-  Product p = product_in(dtype);
+Product product_of(const DenseForward& op, DType dtype, Way way) {
+  Product p = product_in(dtype, halves_of(op));
   p.m = op.out;
   p.n = op.rows;
   p.k = op.in;
@@ -262,13 +314,16 @@ Product product_of(const DenseForward& op, DType dtype) {
   p.transpose_a = op.transposed;
   p.b = op.x;
   p.d = op.z.data != nullptr ? op.z : op.y;
-  p.bias = op.bias;
+  if (way == Way::epilogue && op.bias != nullptr) {
+    p.epilogue = lt::kBias;
+    p.bias = op.bias;
+  }
   return p;
 }
 
 // dx = dz wᵀ: D is dxᵀ (in x rows), A is w, B is dzᵀ.
-Product product_of(const DenseBackwardInput& op, DType dtype) {
-  Product p = product_in(dtype);
+Product product_of(const DenseBackwardInput& op, DType dtype, Way) {
+  Product p = product_in(dtype, halves_of(op));
   p.m = op.in;
   p.n = op.rows;
   p.k = op.out;
@@ -280,9 +335,15 @@ Product product_of(const DenseBackwardInput& op, DType dtype) {
   return p;
 }
 
+// The library overwrites the gradient of the bias, and sums up what it multiplies: rounded numbers.
+bool sums_columns(const DenseBackwardWeights& op, Way way) {
+  return way == Way::epilogue && op.dbias != nullptr && !op.accumulate &&
+         halves_of(op) == Storage::native;
+}
+
 // dw = xᵀ dz: D is dwᵀ (out x in), or dw itself where weights lie as (out, in).
-Product product_of(const DenseBackwardWeights& op, DType dtype) {
-  Product p = product_in(dtype);
+Product product_of(const DenseBackwardWeights& op, DType dtype, Way way) {
+  Product p = product_in(dtype, halves_of(op));
   p.m = op.transposed ? op.in : op.out;
   p.n = op.transposed ? op.out : op.in;
   p.k = op.rows;
@@ -291,43 +352,59 @@ Product product_of(const DenseBackwardWeights& op, DType dtype) {
   p.transpose_b = true;
   p.d = op.dw;
   p.accumulate = op.accumulate;
+  if (sums_columns(op, way)) {
+    p.epilogue = op.transposed ? lt::kGradientFromB : lt::kGradientFromA;
+    p.bias = op.dbias;
+  }
   return p;
 }
 
-template <class Op>
-bool takes(const Op& op) {
-  return worth(op);
-}
-// The derivative runs behind the product, over memory without gaps, and cannot tell what it adds to.
-bool takes(const DenseBackwardInput& op) {
+// Whether the library can be asked at all. The derivative runs behind the product, over memory without
+// gaps, and cannot tell what it adds to; so does an activation.
+bool possible(const DenseBackwardInput& op) {
   const bool plain = op.activation.rule == 0;
-  return worth(op) &&
-         (plain || (!op.accumulate && op.dx.stride == op.in && op.saved.stride == op.in));
+  return plain || (!op.accumulate && op.dx.stride == op.in && op.saved.stride == op.in);
 }
-bool takes(const DenseForward& op) {
+bool possible(const DenseForward& op) {
   const bool dense = op.y.stride == op.out && (op.z.data == nullptr || op.z.stride == op.out);
-  return worth(op) && (op.activation.rule == 0 ? op.z.data == nullptr : dense);
+  return op.activation.rule == 0 ? op.z.data == nullptr : dense;
 }
-bool takes(const DenseBackwardWeights& op) { return op.dw.data != nullptr && worth(op); }
+bool possible(const DenseBackwardWeights& op) { return op.dw.data != nullptr; }
+
+using OfShape = Way (ShapeClass::*)[4];
+OfShape ways_of(const DenseForward&) { return &ShapeClass::forward; }
+OfShape ways_of(const DenseBackwardInput&) { return &ShapeClass::input; }
+OfShape ways_of(const DenseBackwardWeights&) { return &ShapeClass::weights; }
+
+template <class Op>
+Way way_of(const Op& op, DType dtype) {
+  if (!possible(op) || op.rows * op.in * op.out == 0) return Way::own;
+  if (decided >= 0) return static_cast<Way>(decided.load());
+  const auto arithmetic = static_cast<int>(arithmetic_of(dtype, halves_of(op)));
+  return (class_of(op.rows, op.in, op.out).*ways_of(op))[arithmetic];
+}
 
 template <class Op>
 void run_own(const Op& op, DType dtype, const Context& context) {
   kernel_table.run[static_cast<int>(dtype)][PlaceIn<Op, Operations>::value](&op, context);
 }
 
-void finish(const DenseForward& op, DType dtype, const Context& context) {
+void finish(const DenseForward& op, DType dtype, Way way, const Context& context) {
+  if (way == Way::bare && (op.bias != nullptr || op.activation.rule != 0)) {
+    return finish_forward(op, dtype, context);
+  }
   if (op.activation.rule == 0) return;
   const void* x = op.z.data != nullptr ? op.z.data : op.y.data;
   run_own(ActivationForward{x, op.y.data, op.rows * op.out, op.activation}, dtype, context);
 }
-void finish(const DenseBackwardInput& op, DType dtype, const Context& context) {
+void finish(const DenseBackwardInput& op, DType dtype, Way, const Context& context) {
   if (op.activation.rule == 0) return;
   run_own(ActivationBackward{op.dx.data, op.saved.data, op.dx.data, op.rows * op.in, op.activation,
                              false},
           dtype, context);
 }
-void finish(const DenseBackwardWeights& op, DType dtype, const Context& context) {
-  if (op.dbias == nullptr) return;
+void finish(const DenseBackwardWeights& op, DType dtype, Way way, const Context& context) {
+  if (op.dbias == nullptr || sums_columns(op, way)) return;
   DenseBackwardWeights bias = op;
   bias.dw = {};
   run_own(bias, dtype, context);
@@ -343,14 +420,17 @@ Op arguments_of(const Command& command) {
 template <class Op>
 ProductDemand demand_of(const Command& command) {
   const Op op = arguments_of<Op>(command);
-  return takes(op) ? library().demand(product_of(op, command.dtype)) : ProductDemand{};
+  const Way way = way_of(op, command.dtype);
+  if (way == Way::own) return {};
+  return library().demand(product_of(op, command.dtype, way));
 }
 
 template <class Op>
 void run_as(const Command& command, const Context& context) {
   const Op op = arguments_of<Op>(command);
-  library().run(product_of(op, command.dtype), context);
-  finish(op, command.dtype, context);
+  const Way way = way_of(op, command.dtype);
+  library().run(product_of(op, command.dtype, way), context);
+  finish(op, command.dtype, way, context);
 }
 
 }  // namespace
@@ -361,12 +441,26 @@ size_t cublaslt_version() { return library().version(); }
 
 size_t cublaslt_plans() { return library().plans(); }
 
-void allow_cublaslt(bool allowed) { is_allowed = allowed; }
+void set_product_way(const std::string& name) {
+  const char* const names[] = {"own", "bare", "epilogue"};
+  for (int way = 0; way < 3; ++way) {
+    if (name == names[way]) {
+      decided = way;
+      return;
+    }
+  }
+  if (name != "auto") {
+    throw std::invalid_argument("way='" + name + "' is unknown; known: auto, own, bare, epilogue");
+  }
+  decided = -1;
+}
+
+std::string product_class(Index m, Index n, Index k) { return class_of(m, n, k).name; }
 
 void allow_tf32(bool allowed) { tf32_is_allowed = allowed; }
 
 ProductDemand product_demand(const Command& command) {
-  if (!library().ready() || !is_allowed) return {};
+  if (!library().ready()) return {};
   switch (command.operation) {
     case PlaceIn<DenseForward, Operations>::value:
       return demand_of<DenseForward>(command);

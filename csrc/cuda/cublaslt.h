@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products by cuBLASLt, where somebody has it: it is loaded at run time and never needed.
 //
-// It takes the product and the bias. Activations, their derivatives and the gradient of the bias stay
-// with our own kernels: its epilogues know few of them, and its ReLU turns a NaN into 0.
+// It takes the product and the bias. Activations and their derivatives stay with our own kernels: its
+// epilogues know few of them, and its ReLU turns a NaN into 0. Operands that are to be rounded to
+// bfloat16 or float16 are copied into the workspace for it. Which products go to it, product_choice.h
+// says.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +25,11 @@ std::string load_cublaslt(const std::vector<std::string>& paths);
 size_t cublaslt_version();
 size_t cublaslt_plans();
 
-// Whether products go to it at all; they do unless somebody forbids it.
-void allow_cublaslt(bool allowed);
+// For tests and measurements: "own", "bare" or "epilogue" for all products (product_choice.h), or
+// "auto", which leaves it to the table. What is in a recorded graph stays as it is there.
+void set_product_way(const std::string& name);
+// The name of the table's line for a product of this shape.
+std::string product_class(Index m, Index n, Index k);
 
 // Whether the operands of float32 products may be rounded to TF32 (10 bits of mantissa, summed in
 // float32), which tensor cores multiply several times faster. They are not unless somebody allows it.

@@ -11,11 +11,12 @@
 namespace fusednn::cuda::lt {
 
 enum Status : int { kSuccess = 0 };
-enum DataType : int { kFloat32 = 0, kFloat64 = 1 };
+enum DataType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 14 };
 enum ComputeType : int { kCompute32 = 68, kCompute64 = 70, kComputeTf32 = 77 };
 enum Operation : int32_t { kAsItIs = 0, kTransposed = 1 };
 enum DescAttribute : int { kTransA = 3, kTransB = 4, kEpilogue = 7, kBiasPointer = 8 };
-enum Epilogue : uint32_t { kNoEpilogue = 1, kBias = 4 };
+// The gradient of the bias is the sum of A or of B over k, and goes to kBiasPointer.
+enum Epilogue : uint32_t { kNoEpilogue = 1, kBias = 4, kGradientFromA = 256, kGradientFromB = 512 };
 enum PreferenceAttribute : int {
   kMaxWorkspaceBytes = 1,
   kMinAlignmentA = 5,

@@ -27,7 +27,12 @@ const Device* make_device() {
   check(cudaDeviceGetAttribute(&device->multiprocessors, cudaDevAttrMultiProcessorCount,
                                device->ordinal),
         "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&device->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                               device->ordinal),
+        "cudaDeviceGetAttribute");
   check(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithFlags(&device->copier, cudaStreamNonBlocking), "making a stream");
+  check(cudaEventCreateWithFlags(&device->executed, cudaEventDisableTiming), "making an event");
   check(cudaStreamCreateWithFlags(&device->recorder, cudaStreamNonBlocking), "making a stream");
   return device;
 }

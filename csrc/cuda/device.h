@@ -13,7 +13,10 @@ constexpr int kLeastCapability = 80;  // 10 * major + minor
 struct Device {
   int ordinal = 0;
   int multiprocessors = 1;
+  int shared_bytes = 0;  // that a block may have at most
   cudaStream_t stream = nullptr;
+  cudaStream_t copier = nullptr;    // for copies beside what runs,
+  cudaEvent_t executed = nullptr;   // which come after this
   cudaStream_t recorder = nullptr;  // work is recorded here, so that nobody else's gets in between
 
   // The one in use: the first call takes the calling thread's current device. Throws

@@ -43,14 +43,16 @@ Network::Program& Network::program(Mode mode, const PlanRequest& request) {
   constexpr size_t kKept =
       8;  // batch and tail of training, validation, prediction, and two to spare
   if (programs_.size() == kKept) programs_.erase(programs_.begin());
-  auto fresh = std::make_unique<Program>();
-  fresh->mode = mode;
-  fresh->request = request;
+  auto fresh = std::make_unique<Program>(mode, request, backend_);
+  for (const Criterion& loss : losses_) {
+    fresh->loss_scales.host.push_back(loss.weight / static_cast<double>(request.rows));
+  }
+  fresh->loss_scales.publish();
   PlanMemory memory;
   memory.parameters = parameters_.data();
   memory.gradients = gradients_.data();
   memory.step = &clock_.device()->step;
-  memory.loss_scales = loss_scales_.device();
+  memory.loss_scales = fresh->loss_scales.device();
   memory.totals = totals_.device();
   memory.thresholds = thresholds_.device();
   memory.counts = counts_.device();
@@ -60,10 +62,20 @@ Network::Program& Network::program(Mode mode, const PlanRequest& request) {
   return *programs_.back();
 }
 
-// Puts the gathering of a data set before the plan, and the update behind it.
+// Puts the gathering of a data set before the plan, and the update behind it. A device begins the step
+// itself.
 void Network::assemble(Program& program) {
   const Plan& plan = program.plan;
   std::vector<Command>& commands = program.commands;
+  if (!backend_.host_memory) {
+    BeginStep op;
+    op.clock = clock_.device();
+    op.rows = plan.rows;
+    op.trains = trains(program.mode);
+    if (op.trains) optimizer_->bring_numbers(op);
+    commands.emplace_back(op, dtype());
+    program.gather = 1;
+  }
   const auto gather = [&](void* to, Index row_bytes) {
     if (!to) return;
     GatherRows op;
@@ -71,7 +83,7 @@ void Network::assemble(Program& program) {
     op.dst = to;
     op.rows = plan.rows;
     op.row_bytes = row_bytes;
-    if (!commands.empty()) commands.back().beside_next = true;
+    if (static_cast<int>(commands.size()) > program.gather) commands.back().beside_next = true;
     commands.emplace_back(op, dtype());
     commands.back().apart = plan.apart;
   };
@@ -183,7 +195,8 @@ void Network::append_updates(Program& program) {
 // Tells a program where the data set is and how many threads it may use.
 void Network::attach(Program& program, const RunOptions& options) {
   const Plan& plan = program.plan;
-  size_t place = 0, array = 0;
+  auto place = static_cast<size_t>(program.gather);
+  size_t array = 0;
   bool moved = false;
   const auto gather = [&](const void* to) {
     const size_t from = array++;

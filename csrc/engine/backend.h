@@ -43,6 +43,9 @@ struct Command {
   // The memory it writes serves nothing else in the list. Rows of a batch may then run ahead of each
   // other through all commands that treat them one by one.
   bool apart = false;
+  // Of dense commands: what it writes for other layers is read by commands of this list alone, so that a
+  // backend that has no need of it leaves it out.
+  bool inner = false;
   alignas(8) unsigned char arguments[kCapacity] = {};
 
   Command() = default;
@@ -66,6 +69,8 @@ struct Schedule {
   size_t part_bytes = 0;     // of that, for each part
   Pace* pace = nullptr;      // null: a team of so many threads wherever it is awake
   uint64_t recording = 0;    // of Backend::remember(), or 0
+  int32_t method = 0;        // the backend's own choice between ways to run the list
+  int in_a_row = 1;          // so many runs in one call of execute() are as good as any more
 };
 
 struct Backend {
@@ -80,13 +85,20 @@ struct Backend {
   // The answer depends on the commands and the allowed number of threads (0: the backend's own
   // setting), never on the data.
   Schedule (*prepare)(const Command* commands, int n, int max_threads);
-  // Runs the commands in order, one list after the other. It may return before they have run. Any
-  // number of callers at a time; each brings its own workspace.
-  void (*execute)(const Command* commands, int n, const Schedule& schedule, void* workspace);
+  // Runs the commands in order, so many times in a row, one list after the other. It may return before
+  // they have run. Any number of callers at a time; each brings its own workspace.
+  void (*execute)(const Command* commands, int n, const Schedule& schedule, void* workspace,
+                  int times);
   // Copies, in order with what is executed. The host's memory may be used again, and has what was
   // wanted, as soon as they return.
   void (*upload)(void* device, const void* host, size_t bytes);
   void (*download)(void* host, const void* device, size_t bytes);
+  // Memory of the host for stage(); release() takes it back.
+  void* (*allocate_staging)(size_t bytes);
+  // Copies from such memory, after what has been executed so far and beside what is executed later.
+  void (*stage)(void* device, const void* staging, size_t bytes);
+  // Returns when all that was staged is there.
+  void (*settle)();
   // As upload(), but also in a graph of commands that somebody else captures: it repeats these numbers
   // each time it runs. For tables, not for data.
   void (*put)(void* device, const void* host, size_t bytes);

@@ -16,6 +16,10 @@ namespace {
 // threads may spin on its processors. Where a team would save less than that costs, nobody is woken.
 constexpr double kWorthATeam = 100'000;
 
+// Memory is far from a device, and its products of 16 bits are fast: layers that narrow are made again in
+// less time than it takes to read them.
+constexpr Index kNarrow = 128;
+
 bool saves_input(const ChainLayer& layer) {
   return activations()[static_cast<size_t>(layer.activation.rule)].saves_input;
 }
@@ -61,6 +65,10 @@ Chain::Chain(const Backend& backend, ChainShape shape)
     }
     if (saves_input(layer)) places_[i].z = keep(layer);
   }
+  const ChainLayer& last = shape_.layers.back();
+  remakes_ = !backend_.host_memory && shape_.bfloat16 && places_.size() > 1 && widest_ <= kNarrow &&
+             !saves_input(last);
+  if (remakes_) kept_elements_ += 2 * shape_.rows * std::max(widest_, last.out);
 }
 
 bool Chain::reads_y() const {
@@ -84,12 +92,11 @@ ConstMatrix Chain::saved_of(const ChainBackward& memory, size_t layer) const {
   return {place < 0 ? memory.y : kept_at(memory.kept, place), shape_.layers[layer].out};
 }
 
-void Chain::forward(const ChainForward& memory) const {
-  if (shape_.rows == 0) return;
+std::vector<Command> Chain::forward_commands(const ChainForward& memory, size_t layers) const {
   std::vector<Command> commands;
-  commands.reserve(places_.size());
+  commands.reserve(3 * places_.size());
   ConstMatrix x{memory.x, shape_.x_stride};
-  for (size_t i = 0; i < places_.size(); ++i) {
+  for (size_t i = 0; i < layers; ++i) {
     const ChainLayer& layer = shape_.layers[i];
     const auto kept = [&](Index place) {
       return Matrix{const_cast<void*>(kept_at(memory.kept, place)), layer.out};
@@ -105,10 +112,19 @@ void Chain::forward(const ChainForward& memory) const {
     op.out = layer.out;
     op.activation = layer.activation;
     op.transposed = true;
+    op.bfloat16 = shape_.bfloat16;
     commands.emplace_back(op, shape_.dtype);
+    commands.back().inner = !memory.keeps && i + 1 < places_.size();
     x = op.y;
   }
-  run(commands, {});
+  return commands;
+}
+
+void Chain::forward(const ChainForward& memory) const {
+  if (shape_.rows == 0) return;
+  ChainForward all = memory;
+  all.keeps = memory.keeps && !remakes_;
+  run(forward_commands(all, places_.size()), {});
 }
 
 void Chain::backward(const ChainBackward& memory) const {
@@ -127,20 +143,26 @@ void Chain::backward(const ChainBackward& memory) const {
   // written into dy, which belongs to the caller.
   const Index rows = shape_.rows;
   const ChainLayer& last = shape_.layers.back();
-  const size_t block_bytes =
-      align(static_cast<size_t>(rows * std::max(widest_, last.out)) * size_of(shape_.dtype));
-  const ScratchMemory values(backend_, Scratch::values, 2 * block_bytes);
+  const Index block = rows * std::max(widest_, last.out);
+  const size_t block_bytes = remakes_ ? static_cast<size_t>(block) * size_of(shape_.dtype)
+                                      : align(static_cast<size_t>(block) * size_of(shape_.dtype));
+  const ScratchMemory values(backend_, Scratch::values, remakes_ ? 0 : 2 * block_bytes);
   char* blocks = values.data();
-
   std::vector<Command> commands;
-  commands.reserve(2 * n + 1);
+  if (remakes_) {
+    void* kept = const_cast<void*>(memory.kept);
+    blocks = static_cast<char*>(kept) +
+             static_cast<size_t>(kept_elements_ - 2 * block) * size_of(shape_.dtype);
+    commands = forward_commands({memory.x, kept, true, nullptr, memory.parameters}, n - 1);
+    for (Command& command : commands) command.inner = true;
+  }
   ConstMatrix dz{memory.dy, last.out};
   if (!is_linear(last)) {
-    char* block = blocks + (n % 2) * block_bytes;
-    commands.emplace_back(ActivationBackward{memory.dy, saved_of(memory, n - 1).data, block,
+    char* to = blocks + (n % 2) * block_bytes;
+    commands.emplace_back(ActivationBackward{memory.dy, saved_of(memory, n - 1).data, to,
                                              rows * last.out, last.activation, false},
                           shape_.dtype);
-    dz.data = block;
+    dz.data = to;
   }
   for (size_t i = n; i-- > lowest;) {
     const ChainLayer& layer = shape_.layers[i];
@@ -156,6 +178,7 @@ void Chain::backward(const ChainBackward& memory) const {
       op.in = layer.in;
       op.out = layer.out;
       op.transposed = true;
+      op.bfloat16 = shape_.bfloat16;
       commands.emplace_back(op, shape_.dtype);
       // Both products only read dz, and write memory of their own.
       commands.back().beside_next = goes_on;
@@ -173,7 +196,9 @@ void Chain::backward(const ChainBackward& memory) const {
       op.in = layer.in;
       op.out = layer.out;
       op.transposed = true;
+      op.bfloat16 = shape_.bfloat16;
       commands.emplace_back(op, shape_.dtype);
+      commands.back().inner = i > 0;
       dz = op.dx;
     }
   }
@@ -184,7 +209,7 @@ void Chain::run(const std::vector<Command>& commands, const Wanted& wanted) cons
   const int n = static_cast<int>(commands.size());
   const Schedule plan = schedule(commands, wanted);
   const ScratchMemory workspace(backend_, Scratch::workspace, plan.workspace_bytes);
-  backend_.execute(commands.data(), n, plan, workspace.data());
+  backend_.execute(commands.data(), n, plan, workspace.data(), 1);
 }
 
 Schedule Chain::schedule(const std::vector<Command>& commands, const Wanted& wanted) const {

@@ -20,6 +20,7 @@ struct ChainLayer {
 
 struct ChainShape {
   DType dtype = DType::float32;
+  bool bfloat16 = false;  // float32 only: operands of products are rounded to it
   Index rows = 0;
   Index x_stride = 0;  // from one row of x to the next
   std::vector<ChainLayer> layers;
@@ -37,7 +38,8 @@ struct ChainGradients {
 // The parameters and the gradients of each layer. y has no gaps between its rows, and neither have dy and dx.
 struct ChainForward {
   const void* x = nullptr;
-  void* kept = nullptr;  // Chain::kept() elements, written for backward()
+  void* kept = nullptr;  // Chain::kept() elements, written for backward(),
+  bool keeps = true;     // or only room that may stay as it is
   void* y = nullptr;
   std::vector<ChainParameters> parameters;
 };
@@ -60,6 +62,9 @@ class Chain {
 
   const ChainShape& shape() const { return shape_; }
   Index kept() const { return kept_elements_; }
+  // Whether backward() computes again what lies between the layers. Then `kept` is room for a call, and
+  // need not be the same one, nor what forward() has left in it.
+  bool remakes() const { return remakes_; }
   bool reads_y() const;  // whether backward() does
 
   void forward(const ChainForward& memory) const;
@@ -74,6 +79,8 @@ class Chain {
   using Wanted = std::vector<bool>;
 
   const void* kept_at(const void* kept, Index place) const;
+  // The first `layers` of the forward pass.
+  std::vector<Command> forward_commands(const ChainForward& memory, size_t layers) const;
   ConstMatrix input_of(const ChainBackward& memory, size_t layer) const;
   ConstMatrix saved_of(const ChainBackward& memory, size_t layer) const;
   void run(const std::vector<Command>& commands, const Wanted& wanted) const;
@@ -84,6 +91,7 @@ class Chain {
   std::vector<Places> places_;
   Index kept_elements_ = 0;
   Index widest_ = 0;  // of the layers between input and output
+  bool remakes_ = false;
 
   mutable std::mutex mutex_;
   mutable std::map<Wanted, Schedule> schedules_;

@@ -80,7 +80,7 @@ void evaluate(const Backend& backend, const CrossEntropy& what) {
   if (what.rows > 0) {
     const Schedule plan = backend.prepare(commands, n, 0);
     const ScratchMemory workspace(backend, Scratch::workspace, plan.workspace_bytes);
-    backend.execute(commands, n, plan, workspace.data());
+    backend.execute(commands, n, plan, workspace.data(), 1);
   }
   if (reduces) write(what, what.reduction == Reduction::mean ? total / divisor : total);
 }

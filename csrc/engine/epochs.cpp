@@ -4,6 +4,25 @@
 #include <chrono>
 
 namespace fusednn::engine {
+namespace {
+
+// Holds the arrays of a data set while it lives.
+class Held {
+ public:
+  Held(Network& network, const Dataset& data) : network_(network) {
+    std::vector<const void*> arrays = data.inputs;
+    arrays.insert(arrays.end(), data.targets.begin(), data.targets.end());
+    network_.hold(arrays);
+  }
+  ~Held() { network_.hold({}); }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+ private:
+  Network& network_;
+};
+
+}  // namespace
 
 std::vector<double> train_epochs(Network& network, const Dataset& data, const RunOptions& options,
                                  Index epochs, const EpochLoss& loss, Plateau& plateau) {
@@ -19,6 +38,7 @@ std::vector<double> train_epochs(Network& network, const Dataset& data, const Ru
     looked = now;
     return options.watcher.look(report);
   };
+  const Held held(network, data);
   for (Index epoch = 0; epoch < epochs; ++epoch) {
     const EpochReport report = network.train(data, one);
     if (report.rows < data.rows) break;

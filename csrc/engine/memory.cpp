@@ -6,10 +6,11 @@
 
 namespace fusednn::engine {
 
-Arena::Arena(const Backend& backend, size_t bytes)
-    : memory_(static_cast<char*>(backend.allocate(std::max<size_t>(bytes, kAlignment))),
-              Release{backend.release}),
-      bytes_(bytes) {}
+Arena::Arena(const Backend& backend, size_t bytes, Side side)
+    : memory_(nullptr, Release{backend.release}), bytes_(bytes) {
+  const auto allocate = side == Side::device ? backend.allocate : backend.allocate_staging;
+  memory_.reset(static_cast<char*>(allocate(std::max<size_t>(bytes, kAlignment))));
+}
 
 char* Window::show() {
   if (backend_.host_memory || arena_.data() == nullptr) return arena_.data();

@@ -15,11 +15,13 @@ namespace fusednn::engine {
 constexpr size_t kAlignment = 64;  // bytes; a cache line, and the widest vector
 constexpr size_t align(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
+enum class Side { device, staging };  // of Backend::allocate_staging()
+
 // Owns one allocation of a backend.
 class Arena {
  public:
   Arena() : memory_(nullptr, Release{nullptr}) {}
-  Arena(const Backend& backend, size_t bytes);
+  Arena(const Backend& backend, size_t bytes, Side side = Side::device);
   char* data() const { return memory_.get(); }
   size_t size() const { return bytes_; }
 

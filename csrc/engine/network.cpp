@@ -22,7 +22,6 @@ Network::Network(const std::vector<NodeSpec>& specs, Precision precision, const 
       gradient_window_(backend, gradients_),
       collected_window_(backend, collected_),
       clock_(backend, 1),
-      loss_scales_(backend),
       totals_(backend),
       thresholds_(backend),
       counts_(backend),
@@ -89,7 +88,6 @@ void Network::set_training(const std::vector<CriterionSpec>& losses,
   metrics_ = std::move(new_metrics);
   targets_ = std::move(targets);
   optimizer_ = std::move(new_optimizer);
-  loss_scales_.host.assign(losses_.size(), 0);
   totals_.host.assign(losses_.size() + metrics_.size() + 1, 0);
 }
 
@@ -125,29 +123,51 @@ void Network::hide_windows() {
   if (optimizer_) optimizer_->hide_windows();
 }
 
+// How many steps of a program may run without a look at the host, from a row of the data set on.
+Index Network::steps_in_a_row(const Program& program, Index first,
+                              const RunOptions& options) const {
+  const bool seen = options.watcher.look && options.watcher.interval <= 0;
+  if (seen || program.pieces.size() > 1 || program.mode == Mode::predict) return 1;
+  Index n = std::min<Index>(supply_.there(first) / program.plan.rows,
+                            program.pieces[0].schedule.in_a_row);
+  if (!trains(program.mode)) return n;
+  const Index collect = optimizer_->accumulation_steps() - 1;
+  if (collect > 0) n = std::min(n, program.mode == Mode::collect ? collect - n_collected_ : 1);
+  return std::min(n, optimizer_->most_steps());
+}
+
+// A device knows where it is when it begins a step, unless something else has run or been changed.
+void Network::set_clock(const Program& program, const Stretch& now) {
+  StepClock& clock = clock_.host[0];
+  const bool trains = Network::trains(program.mode);
+  StepClock wanted = clock;
+  wanted.step = training_steps_;
+  wanted.next = supply_.fetch(now.first);
+  wanted.end = supply_.end();
+  if (trains) wanted.row = 0;
+  if (!(wanted == clock)) {
+    clock = wanted;
+    clock_.publish();
+  }
+  for (Index k = 0; k < now.steps; ++k) clock.advance(program.plan.rows, trains);
+}
+
 // False when `go_on`, which is asked between pieces, stopped a batch before its update. Trained
 // parameters, optimizer and step count are then as before the batch (running statistics have moved).
-bool Network::run_batch(Program& program, Index first, const std::function<bool()>& go_on) {
-  Clock& clock = clock_.host[0];
-  clock.first = supply_.fetch(first);
-  for (size_t i = 0; i < losses_.size(); ++i) {
-    loss_scales_.host[i] = losses_[i].weight / static_cast<double>(program.plan.rows);
-  }
+bool Network::run_steps(Program& program, const Stretch& now, const Schedules& schedules,
+                        const std::function<bool()>& go_on) {
   const bool updates = program.mode == Mode::train;
-  if (trains(program.mode)) ++clock.step;
-  clock_.publish();
-  if (!losses_.empty()) loss_scales_.publish_changes();
-  if (optimizer_) optimizer_->prepare_penalty();
+  set_clock(program, now);
+  if (trains(program.mode)) optimizer_->prepare_steps(schedules, now.step, now.steps, updates);
   for (const Piece& piece : program.pieces) {
-    if (piece.first > 0 && !go_on()) {
-      if (trains(program.mode)) --clock.step;
-      return false;
-    }
-    if (updates && piece.first + piece.n > program.update) optimizer_->prepare_step();
+    if (piece.first > 0 && !go_on()) return false;
+    if (updates && piece.first + piece.n > program.update) optimizer_->count_step();
     backend_.execute(program.commands.data() + piece.first, piece.n, piece.schedule,
-                     program.workspace.data());
+                     program.workspace.data(), static_cast<int>(now.steps));
   }
-  if (trains(program.mode)) n_collected_ = updates ? 0 : n_collected_ + 1;
+  if (!trains(program.mode)) return true;
+  training_steps_ += static_cast<uint64_t>(now.steps);
+  n_collected_ = updates ? 0 : n_collected_ + now.steps;
   return true;
 }
 
@@ -219,21 +239,24 @@ EpochReport Network::run(Mode mode, const Dataset& data, const RunOptions& optio
     looked = Time::now();
     return !report.stopped;
   };
-  for (Index row = 0, step = 0; row < data.rows && !report.stopped; ++step) {
-    for (const auto& [name, values] : options.schedules) {
-      optimizer_->set_hyper(name, values[step]);
-    }
-    const bool whole = data.rows - row >= batch;
-    Program& now = program_of(whole ? batch : tail, mode_of_step(mode));
-    if (!run_batch(now, row, go_on)) return report;
+  if (optimizer_) optimizer_->prepare_penalty();
+  clock_.host[0].next = -1;  // a device is told where it is in any case
+  for (Stretch stretch; stretch.first < data.rows && !report.stopped;) {
+    const Index left = data.rows - stretch.first;
+    Program& now = program_of(left >= batch ? batch : tail, mode_of_step(mode));
+    stretch.steps = steps_in_a_row(now, stretch.first, options);
+    if (!run_steps(now, stretch, options.schedules, go_on)) return report;
     for (size_t i = 0; i < outputs.size(); ++i) {
       const size_t row_bytes = static_cast<size_t>(graph_.nodes[nodes[i]].size) * size_of(dtype());
-      backend_.download(static_cast<char*>(outputs[i]) + static_cast<size_t>(row) * row_bytes,
-                        now.plan.outputs[i].data, static_cast<size_t>(now.plan.rows) * row_bytes);
+      char* to = static_cast<char*>(outputs[i]) + static_cast<size_t>(stretch.first) * row_bytes;
+      backend_.download(to, now.plan.outputs[i].data,
+                        static_cast<size_t>(now.plan.rows) * row_bytes);
     }
-    row += now.plan.rows;
-    report.rows += now.plan.rows;
-    ++report.steps;
+    const Index rows = stretch.steps * now.plan.rows;
+    stretch.first += rows;
+    stretch.step += stretch.steps;
+    report.rows += rows;
+    report.steps += stretch.steps;
     if (host) update();
     go_on();
   }

@@ -65,8 +65,7 @@ struct RunOptions {
   Watcher watcher;
   int max_threads = 0;  // 0: the backend's setting
   double mixup = 0;     // of a run that trains: see PlanRequest
-  // Hyper-parameters of the optimizer by name, with a value for each step of a run that trains.
-  std::vector<std::pair<std::string, const double*>> schedules;
+  Schedules schedules;
 };
 
 class Network {
@@ -96,6 +95,8 @@ class Network {
   void set_training(const std::vector<CriterionSpec>& losses,
                     const std::vector<CriterionSpec>& metrics, const OptimizerSpec* optimizer);
 
+  // These arrays of data sets stay as they are until this is called again: a device copies them once.
+  void hold(const std::vector<const void*>& arrays) { supply_.hold(arrays); }
   EpochReport train(const Dataset& data, const RunOptions& options);
   EpochReport evaluate(const Dataset& data, const RunOptions& options);
   // Forward, loss and backward of one batch, in training or inference mode; fills gradients().
@@ -112,8 +113,8 @@ class Network {
   void set_collected(Index steps);
   // The sum of the gradients of those steps; null before an update has needed several.
   char* collected_gradients() { return collected_window_.show(); }
-  uint64_t training_steps() const { return clock_.host[0].step; }  // drives the random masks
-  void set_training_steps(uint64_t steps) { clock_.host[0].step = steps; }
+  uint64_t training_steps() const { return training_steps_; }  // drives the random masks
+  void set_training_steps(uint64_t steps) { training_steps_ = steps; }
   // What set_training was told.
   const std::vector<Feed>& targets() const { return targets_; }
   const std::vector<Criterion>& losses() const { return losses_; }
@@ -123,10 +124,11 @@ class Network {
   // Where the mean gradient of several steps makes an update, those before the last one collect.
   enum class Mode { train, collect, evaluate, predict, gradients, inference_gradients };
   struct Program;
-  // What commands read from step to step.
-  struct Clock {
-    uint64_t step = 0;  // training steps begun
-    Index first = 0;    // first row of the present batch
+  // Steps of one kind, one after the other.
+  struct Stretch {
+    Index first = 0;  // row of the data set
+    Index step = 0;   // of the run
+    Index steps = 1;
   };
 
   static bool trains(Mode mode) { return mode == Mode::train || mode == Mode::collect; }
@@ -142,7 +144,10 @@ class Network {
   void attach(Program& program, const RunOptions& options);
   void hide_windows();
   void begin_sums(EpochReport& report);
-  bool run_batch(Program& program, Index first, const std::function<bool()>& go_on);
+  Index steps_in_a_row(const Program& program, Index first, const RunOptions& options) const;
+  void set_clock(const Program& program, const Stretch& now);
+  bool run_steps(Program& program, const Stretch& now, const Schedules& schedules,
+                 const std::function<bool()>& go_on);
   EpochReport run(Mode mode, const Dataset& data, const RunOptions& options,
                   const std::vector<int>& nodes, const std::vector<void*>& outputs);
 
@@ -154,8 +159,8 @@ class Network {
   Arena collected_;        // sum of the gradients of the steps since the last update
   Index n_collected_ = 0;  // how many those are
   Window parameter_window_, gradient_window_, collected_window_;
-  Mirror<Clock> clock_;
-  Mirror<double> loss_scales_;          // weight / rows of the batch
+  uint64_t training_steps_ = 0;
+  Mirror<StepClock> clock_;             // a device moves its own on; the host's follows
   Mirror<double> totals_;               // of losses, metrics and the penalty; commands add to them
   Mirror<double> thresholds_, counts_;  // of metrics that are tallied
   Supply supply_;

@@ -25,7 +25,7 @@ int place_of(const OptimizerInfo& info, const char* name) {
 
 void fill(char* data, Index n, double value, DType dtype, const Backend& backend) {
   const Command command(Fill{data, n, value}, dtype);
-  backend.execute(&command, 1, Schedule{}, nullptr);
+  backend.execute(&command, 1, Schedule{}, nullptr, 1);
 }
 
 // Throws std::invalid_argument unless there is none or one for each parameter of the graph.
@@ -107,6 +107,7 @@ UpdateRecipe recipe_of(const OptimizerSpec& spec, const OptimizerInfo& info, con
     group.l2 = spec.weight_decay;
   }
   group.ema_decay = spec.ema_decay;
+  group.seed = spec.seed;
   return recipe;
 }
 
@@ -116,6 +117,7 @@ UpdateGroup prepare_group(const OptimizerSpec& spec, const OptimizerInfo& info, 
   UpdateGroup group = recipe.group;
   info.prepare(hyper, convention, t, memory, memory_type, group.constants);
   group.shrink *= recipe.rate();
+  group.step = static_cast<uint32_t>(t);
   return group;
 }
 
@@ -126,11 +128,13 @@ Optimizer::Optimizer(const OptimizerSpec& spec, const Graph& graph, const Backen
       convention_(find_convention(spec.convention)),
       hyper_(check(spec)),
       memory_(info_->memory),
-      memory_before_(info_->memory),
+      memory_after_(info_->memory),
       dtype_(dtype),
+      backend_(backend),
       ema_window_(backend, ema_),
       tensors_(backend),
       groups_(backend),
+      table_(backend),
       terms_(backend),
       coefficients_(backend),
       norm_(backend, 1) {
@@ -189,14 +193,12 @@ void Optimizer::bind(const Graph& graph, char* parameters, char* gradients) {
   };
   tensors_.host.clear();
   terms_.host.clear();
-  term_kinds_.clear();
   term_gradients_.clear();
   for (const UpdateTensor& tensor : tensors(graph, parameters, gradients)) {
     const Treatment& kind = kinds_[static_cast<size_t>(tensor.group)];
     if (kind.l1 > 0 || kind.l2 > 0) {
       const Index before = elements_of(terms_.host);
       terms_.host.push_back({tensor.parameter, tensor.n, before, kind.l1, kind.l2});
-      term_kinds_.push_back(tensor.group);
       term_gradients_.push_back(tensor.gradient);
     }
     if (!apart && !tensors_.host.empty() && tensors_.host.back().group == tensor.group) {
@@ -217,6 +219,7 @@ void Optimizer::bind(const Graph& graph, char* parameters, char* gradients) {
   }
   coefficients_.host.assign(spec_.clip_norm > 0 ? tensors_.host.size() : 1, 1.0);
   tensors_.publish();
+  terms_.publish();
   coefficients_.publish();
 }
 
@@ -271,6 +274,7 @@ std::vector<Command> Optimizer::commands() {
   for (size_t i = 0; clips() && i < terms_.host.size(); ++i) {
     PenaltyGradient op;
     op.term = terms_.device() + i;
+    op.scale = &groups_.device()->penalty_scale;
     op.parameter = terms_.host[i].parameter;
     op.gradient = term_gradients_[i];
     op.n = terms_.host[i].n;
@@ -302,27 +306,56 @@ std::vector<Command> Optimizer::commands() {
   return list;
 }
 
+void Optimizer::bring_numbers(BeginStep& op) {
+  op.groups = groups_.device();
+  op.n_groups = static_cast<Index>(groups_.host.size());
+  table_.host.resize(static_cast<size_t>(most_steps() * op.n_groups));
+  op.table = table_.device();  // for as many as there may be
+}
+
+// A copy of that size does not wait for the device.
+Index Optimizer::most_steps() const {
+  constexpr size_t kTableBytes = 64 << 10;
+  return std::max<Index>(
+      static_cast<Index>(kTableBytes / sizeof(UpdateGroup) / groups_.host.size()), 1);
+}
+
+void Optimizer::prepare_steps(const Schedules& schedules, Index step, Index n, bool update) {
+  table_.host.clear();
+  for (Index k = 0; k < n; ++k) {
+    if (k > 0 && update) count_step();
+    for (const auto& [name, values] : schedules) set_hyper(name, values[step + k]);
+    if (update) prepare_step();
+    groups_.host[0].penalty_scale = penalty_scale_;
+    if (backend_.host_memory) continue;
+    table_.host.insert(table_.host.end(), groups_.host.begin(), groups_.host.end());
+  }
+  if (!backend_.host_memory) table_.publish_changes();
+}
+
 void Optimizer::prepare_step() {
-  ++steps_;
   const int own_decay = spec_.decoupled ? -1 : place_of(*info_, "weight_decay");
   const int lr = place_of(*info_, "lr");
-  memory_before_ = memory_;
   for (size_t i = 0; i < groups_.host.size(); ++i) {
     const Treatment& kind = kinds_[i];
     hyper_of_group_ = hyper_;
     if (lr >= 0) hyper_of_group_[lr] *= kind.rate;
     if (own_decay >= 0 && !kind.decays) hyper_of_group_[own_decay] = 0;
-    memory_ = memory_before_;  // each group moves it on by the same step
+    memory_after_ = memory_;  // each group moves it on by the same step
     UpdateGroup& group = groups_.host[i];
-    group =
-        prepare_group(spec_, *info_, convention_, hyper_of_group_.data(), steps_, memory_.data());
+    group = prepare_group(spec_, *info_, convention_, hyper_of_group_.data(), steps_ + 1,
+                          memory_after_.data());
     group.gradient_scale /= static_cast<double>(spec_.accumulation_steps);
     if (!kind.decays) group.l1 = group.l2 = group.shrink = 0;
     if (clips()) continue;  // the gradients have it already
     group.l1 += penalty_scale_ * kind.l1;
     group.l2 += penalty_scale_ * kind.l2;
   }
-  groups_.publish_changes();
+}
+
+void Optimizer::count_step() {
+  ++steps_;
+  memory_ = memory_after_;
 }
 
 std::vector<Command> Optimizer::penalty(double weight, double* total) {
@@ -332,17 +365,15 @@ std::vector<Command> Optimizer::penalty(double weight, double* total) {
   op.n_terms = static_cast<Index>(terms_.host.size());
   op.elements = elements_of(terms_.host);
   op.weight = weight;
+  op.scale = &groups_.device()->penalty_scale;
   op.total = total;
   return {Command(op, dtype_)};
 }
 
 void Optimizer::prepare_penalty() {
-  for (size_t i = 0; i < terms_.host.size(); ++i) {
-    const Treatment& kind = kinds_[static_cast<size_t>(term_kinds_[i])];
-    terms_.host[i].l1 = penalty_scale_ * kind.l1;
-    terms_.host[i].l2 = penalty_scale_ * kind.l2;
-  }
-  if (!terms_.host.empty()) terms_.publish_changes();
+  if (terms_.host.empty()) return;
+  groups_.host[0].penalty_scale = penalty_scale_;
+  groups_.publish();
 }
 
 void Optimizer::hide_windows() {

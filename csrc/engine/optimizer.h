@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/catalog.h"
@@ -41,6 +42,7 @@ struct OptimizerSpec {
   double clip_norm = 0;   // per tensor; 0: no limit
   double global_clip_norm = 0;
   double ema_decay = 0;                 // 0: no average is kept
+  uint64_t seed = 0;                    // of stochastic rounding, where there is any
   Index accumulation_steps = 1;         // an update takes the mean gradient of so many steps
   std::vector<Treatment> treatments;    // one for each parameter of the graph; none: all alike
   std::vector<Constraint> constraints;  // likewise; none: no bounds
@@ -58,6 +60,9 @@ UpdateRecipe recipe_of(const OptimizerSpec& spec, const OptimizerInfo& info, con
 UpdateGroup prepare_group(const OptimizerSpec& spec, const OptimizerInfo& info, int convention,
                           const double* hyper, int64_t t, double* memory,
                           DType memory_type = DType::float64);
+
+// Hyper-parameters of an optimizer by name, with a value for each step of a run that trains.
+using Schedules = std::vector<std::pair<std::string, const double*>>;
 
 class Optimizer {
  public:
@@ -78,11 +83,18 @@ class Optimizer {
   std::vector<Command> constraints(const Graph& graph, char* parameters) const;
   // Steps whose gradients are added up before an update.
   Index accumulation_steps() const { return spec_.accumulation_steps; }
-  // Writes what the next update's commands will read. Updates count from 1.
-  void prepare_step();
-  // What regularisation adds to the loss, times `weight`; empty where there is none. Its numbers are
-  // written by prepare_penalty().
+  // What brings a step's numbers to where commands read them, on a device that does it itself.
+  void bring_numbers(BeginStep& op);
+  // At most so many steps at once.
+  Index most_steps() const;
+  // Writes what the commands of n steps will read, with the hyper-parameters that schedules have from
+  // `step` on. They are counted, where they are to update, but for the last one.
+  void prepare_steps(const Schedules& schedules, Index step, Index n, bool update);
+  // Counts a step that was prepared, as its update begins. Updates count from 1.
+  void count_step();
+  // What regularisation adds to the loss, times `weight`; empty where there is none.
   std::vector<Command> penalty(double weight, double* total);
+  // Its numbers for a run that does not train.
   void prepare_penalty();
 
   double hyper(const std::string& name) const;
@@ -103,15 +115,17 @@ class Optimizer {
 
  private:
   bool clips() const;
+  void prepare_step();
 
   const OptimizerInfo* info_;
   OptimizerSpec spec_;
   int convention_;
   std::vector<double> hyper_, hyper_of_group_;
-  std::vector<double> memory_, memory_before_;
+  std::vector<double> memory_, memory_after_;  // of the step that is prepared
   double penalty_scale_ = 1;
   int64_t steps_ = 0;
   DType dtype_;
+  const Backend& backend_;
   std::vector<Arena> states_;
   Arena ema_;
   std::vector<Window> state_windows_;
@@ -120,8 +134,8 @@ class Optimizer {
   std::vector<Treatment> kinds_;  // all different, one for each group
   std::vector<int32_t> kind_of_;  // place in kinds_ of each parameter of the graph
   Mirror<UpdateGroup> groups_;
+  Mirror<UpdateGroup> table_;  // those of several steps, where the device brings them itself
   Mirror<PenaltyTerm> terms_;
-  std::vector<int32_t> term_kinds_;  // place in kinds_ of each term
   std::vector<void*> term_gradients_;
   Mirror<double> coefficients_;
   Mirror<double> norm_;

@@ -21,6 +21,7 @@ struct Fusion {
   std::vector<int> readers;                // edges, losses and wanted values that read a root
   std::vector<int> gradient_writers;       // edges and losses that send a gradient to a root
   std::vector<bool> learns;                // something at or above a root is trained
+  std::vector<bool> shown;                 // a root whose values the caller wants
 
   Fusion(const Graph& graph, const PlanRequest& request) {
     const int n = static_cast<int>(graph.nodes.size());
@@ -30,6 +31,7 @@ struct Fusion {
     readers.assign(n, 0);
     gradient_writers.assign(n, 0);
     learns.assign(n, false);
+    shown.assign(n, false);
 
     std::vector<int> wanted = request.outputs;
     for (const Criterion& loss : request.losses) wanted.push_back(loss.node);
@@ -69,6 +71,7 @@ struct Fusion {
       merged[i] = below;
     }
     for (int i = 0; i < n; ++i) root[i] = merged[root[i]];
+    for (const int node : request.outputs) shown[root[node]] = true;
 
     for (int i = 0; i < n; ++i) {
       if (!needed[i] || root[i] != i) continue;
@@ -185,6 +188,8 @@ class Compiler final : public Recorder {
 
   void record_command(Command command) override {
     command.apart = apart_;
+    const bool of_node = now_ >= 0 && now_ < static_cast<int>(graph_.nodes.size());
+    command.inner = of_node && !fusion_.shown[now_];
     plan_->commands.push_back(command);
   }
 

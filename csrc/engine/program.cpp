@@ -6,7 +6,7 @@ namespace fusednn::engine {
 // A step longer than this runs in pieces, so that Ctrl-C need not wait for its end.
 constexpr double kPieceNanoseconds = 50e6;
 
-std::vector<Piece> cut(const Backend& backend, const std::vector<Command>& commands, int update,
+std::vector<Piece> cut(const Backend& backend, std::vector<Command>& commands, int update,
                        int max_threads) {
   const auto piece = [&](int first, int end) {
     return Piece{first, end - first,
@@ -17,6 +17,7 @@ std::vector<Piece> cut(const Backend& backend, const std::vector<Command>& comma
   pieces.push_back(piece(0, n));
   if (pieces[0].schedule.nanoseconds <= kPieceNanoseconds) return pieces;
   pieces.clear();
+  for (Command& command : commands) command.inner = false;  // the next piece may read it
   int first = 0;
   double sum = 0;
   for (int i = 0; i < n; ++i) {

@@ -17,6 +17,7 @@ Updater::Updater(const UpdaterSpec& spec)
       lr_(0),
       dtype_(spec.dtype),
       storage_(spec.storage),
+      rounding_(spec.rounding),
       backend_(find_backend(spec.device)),
       live_(spec.live),
       active_(backend_),
@@ -176,6 +177,23 @@ PrepareUpdate Updater::prepare_on_device(const UpdaterStep& step) {
   return op;
 }
 
+// One pass cannot clear what another tensor has yet to read.
+void Updater::need_apart() const {
+  const Index bytes = storage_ == Storage::native ? static_cast<Index>(size_of(dtype_)) : 2;
+  std::vector<std::pair<const char*, const char*>> pieces;
+  for (const UpdateTensor& tensor : active_.host) {
+    const auto* begin = static_cast<const char*>(tensor.gradient);
+    if (tensor.n > 0) pieces.emplace_back(begin, begin + tensor.n * bytes);
+  }
+  std::sort(pieces.begin(), pieces.end());
+  for (size_t i = 1; i < pieces.size(); ++i) {
+    if (pieces[i].first < pieces[i - 1].second) {
+      throw std::invalid_argument(
+          "gradients: two of them share memory, and cannot be cleared by the step");
+    }
+  }
+}
+
 ClipCoefficient Updater::clip(double max_norm) {
   ClipCoefficient op;
   op.tensors = active_.device();
@@ -221,6 +239,7 @@ double Updater::step(const UpdaterStep& step) {
   const std::lock_guard<std::mutex> lock(mutex_);
   check_step(step);
   select(step.gradients);
+  if (step.clear_gradient) need_apart();
   if (!live_) prepare_groups(step);
   if (selected_.empty()) return 0;
   const OnQueue queue(backend_, step.queue);
@@ -235,6 +254,7 @@ double Updater::step(const UpdaterStep& step) {
   OptimizerStep update;
   update.rule = rule_;
   update.storage = storage_;
+  update.rounding = rounding_;
   update.tensors = active_.device();
   update.n_tensors = static_cast<Index>(active_.host.size());
   update.elements = active_.host.back().before + active_.host.back().n;
@@ -254,7 +274,7 @@ double Updater::step(const UpdaterStep& step) {
     for (size_t k = 0; k < n_scalars(); ++k) *tensors_[selected_[n]].scalars[k] = after[k];
   }
   backend_.execute(commands_.data(), static_cast<int>(commands_.size()), schedule_,
-                   workspace_.data());
+                   workspace_.data(), 1);
   if (!step.max_norm || live_) return 0;
   norm_.fetch();
   return norm_.host[0];
@@ -274,7 +294,7 @@ double Updater::square_norm(const std::vector<void*>& gradients, double gradient
   const std::vector<Command> commands{Command(clip(kInfinity), dtype_)};
   const Schedule schedule = backend_.prepare(commands.data(), 1, 0);
   const Arena workspace(backend_, schedule.workspace_bytes);
-  backend_.execute(commands.data(), 1, schedule, workspace.data());
+  backend_.execute(commands.data(), 1, schedule, workspace.data(), 1);
   norm_.fetch();
   return norm_.host[0] * norm_.host[0];
 }

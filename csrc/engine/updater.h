@@ -57,6 +57,7 @@ struct UpdaterSpec {
   // Whether the scalars of the tensors lie in the device's memory as well, so that a step waits for
   // nothing there.
   bool live = false;
+  Rounding rounding = Rounding::nearest;
 };
 
 // Calls from several threads wait for each other.
@@ -100,6 +101,7 @@ class Updater {
   void prepare_groups(const UpdaterStep& step);
   int32_t prepare_group(int32_t group, const Scalars& before, const UpdaterStep& step);
   size_t group_of(size_t tensor) const;
+  void need_apart() const;
   PrepareUpdate prepare_on_device(const UpdaterStep& step);
   ClipCoefficient clip(double max_norm);
   void plan();
@@ -110,6 +112,7 @@ class Updater {
   size_t lr_;  // its place among the hyper-parameters
   DType dtype_;
   Storage storage_;
+  Rounding rounding_;
   const Backend& backend_;
   const bool live_;
   std::mutex mutex_;

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import typing
 import typing_extensions
-__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'run_stream', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dense_layers', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'run_stream', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'shuffled_orders', 'softmax', 'softmax_backward', 'uses_bf16']
 class DeviceArray:
     """
     An array in the memory of the device "cuda".
@@ -65,7 +65,7 @@ class Parameters:
     """
     def __init__(self, arrays: list) -> None:
         ...
-    def gradients(self, arrays: list) -> Gradients:
+    def gradients(self, arrays: list, *, writable: bool = False) -> Gradients:
         """
         Reads arrays of the same shapes and dtypes, or None.
         """
@@ -84,9 +84,9 @@ class Updater:
     """
     Tensors that one optimizer steps over together, by their addresses, which the caller keeps alive.
     """
-    def __init__(self, rule: str, *, convention: str = 'torch', dtype: str = 'float32', ema: bool = False, masters: bool = False, device: str = 'cpu', live: bool = False) -> None:
+    def __init__(self, rule: str, *, convention: str = 'torch', dtype: str = 'float32', ema: bool = False, masters: bool = False, device: str = 'cpu', live: bool = False, stochastic: bool = False) -> None:
         """
-        A live updater finds the scalars in the memory of its device, and waits for nothing.
+        A live updater finds the scalars in the memory of its device, and waits for nothing. A stochastic one rounds bfloat16 at random, by the seeds of its groups.
         """
     def initial_states(self, options: dict) -> list[float]:
         """
@@ -96,9 +96,9 @@ class Updater:
         """
         Per group the options of optimizer_step, without lr, rule and convention.
         """
-    def set_tensors(self, parameters: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], states: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]], scalars: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]], groups: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], *, ema: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None, masters: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None) -> None:
+    def set_tensors(self, parameters: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], states: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]], scalars: collections.abc.Sequence[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]], groups: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], *, ema: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None, masters: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None, numbers: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None = None) -> None:
         """
-        Addresses; states[k][i] and scalars[k][i] belong to parameter i.
+        Addresses; states[k][i] and scalars[k][i] belong to parameter i, whose noise follows from numbers[i].
         """
     def square_norm(self, gradients: Gradients, *, gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> float:
         """
@@ -148,6 +148,10 @@ class Network:
     def gradients(self) -> list:
         """
         One array over the network's memory per parameter.
+        """
+    def hold(self, arrays: list) -> None:
+        """
+        Arrays that stay as they are until the next call: a device copies them once.
         """
     def hyper(self, name: str) -> float:
         ...
@@ -218,17 +222,17 @@ class Chain:
     """
     Dense layers over tensors known by their addresses, weights as (out, in).
     """
-    def __init__(self, dtype: str, rows: typing.SupportsInt | typing.SupportsIndex, x_stride: typing.SupportsInt | typing.SupportsIndex, layers: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, str, dict]], device: str = 'cpu') -> None:
+    def __init__(self, dtype: str, rows: typing.SupportsInt | typing.SupportsIndex, x_stride: typing.SupportsInt | typing.SupportsIndex, layers: collections.abc.Sequence[tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, str, dict]], device: str = 'cpu', precision: str = '') -> None:
         """
-        layers: (in, out, stride of the weight's rows, activation, its parameters).
+        layers: (in, out, stride of the weight's rows, activation, its parameters). precision: 'bfloat16', or empty for that of the dtype.
         """
     def backward(self, addresses: list, gradients: list, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
         """
         addresses: x, kept, y, dy, then weight and bias of each layer. gradients: of x, then of weight and bias of each layer; 0: not wanted.
         """
-    def forward(self, addresses: list, queue: typing.SupportsInt | typing.SupportsIndex = 0) -> None:
+    def forward(self, addresses: list, queue: typing.SupportsInt | typing.SupportsIndex = 0, keeps: bool = True) -> None:
         """
-        addresses: x, kept, y, then weight and bias of each layer.
+        addresses: x, kept, y, then weight and bias of each layer. Without `keeps`, kept is only room.
         """
     @property
     def kept(self) -> int:
@@ -239,6 +243,11 @@ class Chain:
     def reads_y(self) -> bool:
         """
         Whether backward reads y.
+        """
+    @property
+    def remakes(self) -> bool:
+        """
+        Whether kept is only room for a call, forward and backward.
         """
 class TensorList:
     """
@@ -304,6 +313,10 @@ def dense_backward(dy: typing.Any, x: typing.Any, w: typing.Any, saved: typing.A
 def dense_forward(x: typing.Any, w: typing.Any, b: typing.Any, activation: str, hyper: dict, keep: bool = False, out: typing.Any = None, precision: str | None = None) -> tuple:
     """
     (y, what dense_backward reads as `saved`, or None without `keep`).
+    """
+def dense_layers(x: typing.Any, layers: collections.abc.Sequence[tuple], epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-05, precision: str | None = None, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> typing.Any:
+    """
+    The values of the last of several dense layers. layers: kernel, bias, activation, its parameters, and None or gamma, beta, mean and variance of a normalisation before it.
     """
 def dropout(x: typing.Any, rate: typing.SupportsFloat | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex = 0, stream: typing.SupportsInt | typing.SupportsIndex = 0, out: typing.Any = None, noise: str = 'mask', deviation: typing.SupportsFloat | typing.SupportsIndex = 0.0) -> typing.Any:
     """
@@ -400,6 +413,10 @@ def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
 def shuffled(n: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
     """
     A permutation of 0 .. n-1, a function of seed and epoch alone.
+    """
+def shuffled_orders(generator: typing_extensions.CapsuleType, order: typing.Any, n: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
+    """
+    n orders, each the one before with its places shuffled as numpy.random.RandomState.shuffle does it. generator: the capsule of its bit generator, whose lock the caller holds.
     """
 def softmax(x: typing.Any, out: typing.Any = None, log: bool = False) -> typing.Any:
     ...

@@ -37,10 +37,15 @@ class Data:
         """Sum of the weights over the number of rows."""
         return 1.0 if self.weight is None else float(self.weight.sum(dtype=np.float64)) / self.rows
 
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All of them."""
+        return [*self.inputs, *self.targets, *([] if self.weight is None else [self.weight])]
+
     def checksum(self, begin: int = 0) -> int:
         """Return a CRC-32 of all values, going on from that of other data."""
         found = begin
-        for array in (*self.inputs, *self.targets, *([] if self.weight is None else [self.weight])):
+        for array in self.arrays:
             found = zlib.crc32(np.ascontiguousarray(array).data, found)
         return found
 

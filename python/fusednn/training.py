@@ -208,7 +208,9 @@ class Trainable(Searching):
         steps = math.ceil(rows / batch_size) if stream is None else stream.steps
         self._position = None
         logs: dict[str, float] = {}
+        held = [array for each in (data, validation) if each for array in each.arrays]
         try:
+            self._engine.hold(held)
             hooks.begin(self, {"epochs": epochs, "steps": steps, "verbose": verbose})  # type: ignore[arg-type]
             for epoch in range(self._first_epoch(first, epochs), epochs):
                 hooks.epoch_begin(epoch)
@@ -233,6 +235,7 @@ class Trainable(Searching):
                     break
             hooks.end(logs)
         finally:
+            self._engine.hold([])
             progress.close()
             if keeper is not None:
                 keeper.close()

@@ -285,6 +285,20 @@ def test_optimizers_of_arrays(name, dtype, options, kind):
     assert optimizer.step([kind(np.ones(a.shape, dtype)) for a in here]) is None or norms[0]
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "NAdam", "Lion"])
+def test_rounding_at_random_is_the_same_on_both_devices(name):
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    options = {"stochastic_rounding": True, "seed": 9}
+    optimizer, there, _ = optimized(on_device, name, bfloat16, **options)
+    right, here, _ = optimized(np.array, name, bfloat16, **options)
+    for one, other in zip(there, here, strict=True):
+        assert one.to_numpy().tobytes() == other.tobytes()
+    for i, entry in enumerate(right.state_dict()["state"].values()):
+        for key, value in entry.items():
+            found = optimizer.state_dict()["state"][i][key]
+            assert np.asarray(found).tobytes() == np.asarray(value).tobytes()
+
+
 def test_parameters_and_gradients_lie_together(rng):
     with pytest.raises(
         ValueError, match=r"parameters\[1\]: does not lie in the memory of a device"

@@ -71,7 +71,7 @@ void run(const Op& op, int threads) {
   const Backend& backend = cpu::backend();
   void* workspace = backend.allocate(schedule.workspace_bytes);
   std::memset(workspace, 0xff, schedule.workspace_bytes);  // NaN: nothing may count on zeros
-  backend.execute(&command, 1, schedule, workspace);
+  backend.execute(&command, 1, schedule, workspace, 1);
   backend.release(workspace);
 }
 

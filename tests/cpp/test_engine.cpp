@@ -168,7 +168,7 @@ Schedule prepare_team(const Command* commands, int n, int max_threads) {
 void execute_with_team(const Command* commands, int n, const Schedule& schedule, void* workspace) {
   Schedule awake = schedule;
   awake.nanoseconds = HUGE_VAL;
-  cpu::backend().execute(commands, n, awake, workspace);
+  cpu::backend().execute(commands, n, awake, workspace, 1);
 }
 
 // Now with the team, now alone, as if trials kept changing its mind.
@@ -252,7 +252,7 @@ void execute_reversed(const Command* commands, int n, const Schedule& schedule, 
     while (end < n && commands[end - 1].beside_next) ++end;
     if (end - begin > 1) ++reversed_runs;
     for (int i = end - 1; i >= begin; --i) {
-      cpu::backend().execute(commands + i, 1, schedule, workspace);
+      cpu::backend().execute(commands + i, 1, schedule, workspace, 1);
     }
   }
 }

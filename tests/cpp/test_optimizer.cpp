@@ -26,7 +26,7 @@ void check(bool holds, const std::string& what) {
 void execute(const Command& command, int team) {
   const Schedule schedule = cpu::prepare_for_team(&command, 1, team);
   void* workspace = cpu::backend().allocate(schedule.workspace_bytes + 1);
-  cpu::backend().execute(&command, 1, schedule, workspace);
+  cpu::backend().execute(&command, 1, schedule, workspace, 1);
   cpu::backend().release(workspace);
 }
 

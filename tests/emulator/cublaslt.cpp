@@ -28,12 +28,28 @@ struct LayoutState {
 
 constexpr size_t kWorkspace = 256;  // so that a missing one is noticed
 
+// A number of any of the types that an operand may have.
+double element(lt::DataType type, const void* data, uint64_t i) {
+  if (type == lt::kFloat64) return static_cast<const double*>(data)[i];
+  if (type == lt::kFloat32) return static_cast<const float*>(data)[i];
+  const uint16_t half = static_cast<const uint16_t*>(data)[i];
+  if (type == lt::kFloat16) {
+    _Float16 number;
+    std::memcpy(&number, &half, sizeof(half));
+    return static_cast<float>(number);
+  }
+  const uint32_t bits = static_cast<uint32_t>(half) << 16;
+  float number;
+  std::memcpy(&number, &bits, sizeof(bits));
+  return number;
+}
+
 template <class T>
 struct Work {
   DescState desc;
   LayoutState a, b, d;
   T alpha, beta;
-  const T *a_data, *b_data;
+  const void *a_data, *b_data;
   T* d_data;
   unsigned char* workspace;
 };
@@ -41,10 +57,10 @@ struct Work {
 template <class T>
 void multiply(Work<T> w) {
   std::memset(w.workspace, 0, kWorkspace);
-  const auto at = [](const T* data, const LayoutState& layout, bool transposed, uint64_t i,
+  const auto at = [](const void* data, const LayoutState& layout, bool transposed, uint64_t i,
                      uint64_t j) {
-    return transposed ? data[j + i * static_cast<uint64_t>(layout.stride)]
-                      : data[i + j * static_cast<uint64_t>(layout.stride)];
+    const auto stride = static_cast<uint64_t>(layout.stride);
+    return static_cast<T>(element(layout.type, data, transposed ? j + i * stride : i + j * stride));
   };
   const bool ta = w.desc.transpose_a == lt::kTransposed, tb = w.desc.transpose_b == lt::kTransposed;
   const uint64_t depth = ta ? w.a.rows : w.a.cols;
@@ -59,6 +75,17 @@ void multiply(Work<T> w) {
       if (w.desc.epilogue == lt::kBias) d += static_cast<const T*>(w.desc.bias)[i];
     }
   }
+  // The gradient of a bias, in the place of one.
+  auto* sums = static_cast<T*>(const_cast<void*>(w.desc.bias));
+  const bool of_a = w.desc.epilogue == lt::kGradientFromA;
+  const bool of_b = w.desc.epilogue == lt::kGradientFromB;
+  for (uint64_t i = 0; i < (of_a ? w.d.rows : of_b ? w.d.cols : 0); ++i) {
+    T sum = 0;
+    for (uint64_t k = 0; k < depth; ++k) {
+      sum += of_a ? at(w.a_data, w.a, ta, i, k) : at(w.b_data, w.b, tb, k, i);
+    }
+    sums[i] = sum;
+  }
 }
 
 template <class T>
@@ -71,8 +98,8 @@ lt::Status start(const DescState& desc, const void* alpha, const void* a, const 
                      ld,
                      *static_cast<const T*>(alpha),
                      *static_cast<const T*>(beta),
-                     static_cast<const T*>(a),
-                     static_cast<const T*>(b),
+                     a,
+                     b,
                      static_cast<T*>(d),
                      static_cast<unsigned char*>(workspace)};
   cudaLaunchConfig_t config = {};

@@ -89,7 +89,7 @@ void on_cpu(const Op& op, DType dtype) {
   const Backend& backend = cpu::backend();
   const Schedule schedule = backend.prepare(&command, 1, 1);
   void* workspace = backend.allocate(schedule.workspace_bytes);
-  backend.execute(&command, 1, schedule, workspace);
+  backend.execute(&command, 1, schedule, workspace, 1);
   backend.release(workspace);
 }
 
@@ -134,5 +134,10 @@ template <class T>
 void optimizers();
 template <class T>
 void updates();
+void fused();      // float32 only
+void residents();  // likewise
+
+// The device as the engine knows it.
+const Backend& device_backend();
 
 }  // namespace fusednn::kernel_check

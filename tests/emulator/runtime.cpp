@@ -246,7 +246,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = properties.minor;
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = 99 << 10;
+      *value = 227 << 10;
       break;
   }
   return cudaSuccess;

@@ -23,7 +23,9 @@ int main(int n_arguments, char** arguments) {
       {"losses",     &losses<float>,     &losses<double>    },
       {"optimizers", &optimizers<float>, &optimizers<double>},
       {"updates",    &updates<float>,    &updates<double>   },
-      {"products",   &products<float>,   &products<double>  }
+      {"products",   &products<float>,   &products<double>  },
+      {"fused",      &fused,             [] {}              },
+      {"residents",  &residents,         [] {}              }
   };
   for (const Group& group : groups) {
     bool wanted = n_arguments == 1;

@@ -48,6 +48,7 @@ struct UpdateCase {
   std::vector<Index> lengths;
   Storage storage = Storage::native;
   bool master = false, decorated = false, aligned = true;
+  Rounding rounding = Rounding::nearest;
 };
 
 template <class T>
@@ -85,6 +86,8 @@ OptimizerMemory<T> optimizer_memory(const UpdateCase& c, Index& total) {
     const double first = &group == &m.groups[0] ? 0.1137 : 0.3071;
     for (int k = 0; k < kMaxConstants; ++k) group.constants[k] = first + 0.05 * k;
     group.ema_decay = 0.9;
+    group.seed = 0x123456789abcdef;
+    group.step = 5;
     if (c.decorated) {
       group.gradient_scale = -0.5;
       group.clip_value = 0.3;
@@ -109,6 +112,7 @@ void point(OptimizerMemory<T>& m, const UpdateCase& c) {
     t.n = term.n = n;
     t.before = term.before = before;
     t.group = int32_t(i % 2);
+    t.number = uint32_t(3 * i);
     if (c.storage == Storage::native) {
       t.parameter = m.p.data() + place;
       t.gradient = m.g.data() + place;
@@ -142,10 +146,10 @@ template <class T>
 void update(const UpdateCase& c) {
   Index total;
   const OptimizerMemory<T> memory = optimizer_memory<T>(c, total);
-  const std::string name =
-      text("rule %lld tensors %lld elements %lld storage %lld", c.rule, (long long)c.lengths.size(),
-           total, int(c.storage)) +
-      text(" master %lld decorated %lld aligned %lld", c.master, c.decorated, c.aligned);
+  const std::string name = text("rule %lld tensors %lld elements %lld storage %lld", c.rule,
+                                (long long)c.lengths.size(), total, int(c.storage)) +
+                           text(" master %lld decorated %lld aligned %lld rounding %lld", c.master,
+                                c.decorated, c.aligned, int(c.rounding));
   // A unit in the last place of a half where two ways of rounding part.
   halves = c.storage;
   const Tolerance close =
@@ -155,6 +159,7 @@ void update(const UpdateCase& c) {
     OptimizerStep op;
     op.rule = c.rule;
     op.storage = c.storage;
+    op.rounding = c.rounding;
     op.tensors = m.tensors.data();
     op.n_tensors = Index(c.lengths.size());
     op.elements = sum_of(c.lengths);
@@ -197,15 +202,54 @@ void norms(const UpdateCase& c) {
              op.n_terms = Index(c.lengths.size());
              op.elements = sum_of(c.lengths);
              op.weight = 0.7;
+             op.scale = &m.groups[0].penalty_scale;
              op.total = m.numbers.data() + c.lengths.size() + 1;
              return op;
            });
+}
+
+// Two steps: the second one begins where the rows begin again. There may be more groups than threads.
+void beginnings() {
+  struct Memory {
+    StepClock clock{7, 10, 20, 32, 1};
+    std::vector<UpdateGroup> table, groups;
+  };
+  for (const size_t n : {0, 1, 70}) {
+    ++cases;
+    Memory here;
+    here.table.resize(3 * n);
+    here.groups.resize(n);
+    for (size_t i = 0; i < here.table.size(); ++i) here.table[i].l1 = double(i);
+    Memory there = here;
+    const auto step = [n](Memory& m) {
+      BeginStep op;
+      op.clock = &m.clock;
+      op.rows = 12;
+      op.trains = true;
+      op.table = n > 0 ? m.table.data() : nullptr;
+      op.groups = m.groups.data();
+      op.n_groups = Index(n);
+      return op;
+    };
+    for (int k = 0; k < 2; ++k) {
+      on_cpu(step(here), DType::float32);
+      engine::run_with_copies(cuda::backend(), {Command(step(there), DType::float32)});
+    }
+    bool same = here.clock == there.clock && there.clock == StepClock{9, 0, 12, 32, 3};
+    for (size_t i = 0; i < n; ++i) {
+      same &= here.groups[i].l1 == double(2 * n + i) && there.groups[i].l1 == here.groups[i].l1;
+    }
+    if (same) continue;
+    std::printf("begin step, %zu groups: cpu and device differ\n", n);
+    ++failures;
+  }
 }
 
 }  // namespace
 
 template <class T>
 void optimizers() {
+  beginnings();
   std::vector<Index> many(40, 17);
   for (size_t i = 0; i < many.size(); i += 7) many[i] = 0;
   const std::vector<std::vector<Index>> lists = {
@@ -232,6 +276,9 @@ void optimizers() {
     for (const bool flag : {true, false}) {
       for (int rule = 0; rule < rules::Optimizers::size; ++rule) {
         update<T>({rule, lists[3], storage, flag, flag, rule % 2 == 0});
+        if (storage == Storage::bfloat16) {
+          update<T>({rule, lists[3], storage, false, flag, rule % 2 == 0, Rounding::stochastic});
+        }
       }
     }
   }

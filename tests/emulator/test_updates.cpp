@@ -270,6 +270,8 @@ void as_a_graph(const std::string& rule, const Backend& device) {
   compare_all("graph " + rule, host, live);
 }
 
+}  // namespace
+
 const Backend& device_backend() {
   static const Backend& known = [&]() -> const Backend& {
     BackendExport exported;
@@ -280,8 +282,6 @@ const Backend& device_backend() {
   }();
   return known;
 }
-
-}  // namespace
 
 template <class T>
 void updates() {

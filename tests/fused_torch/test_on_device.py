@@ -76,6 +76,37 @@ def test_masters(dtype):
         torch.testing.assert_close(master.cpu(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "NAdam", "Lion"])
+def test_rounding_at_random_has_the_bits_of_the_cpu(name):
+    """The noise is the same, and so is all that is rounded: there is no exp or log in it."""
+    options = {"stochastic_rounding": True, "seed": 9, "clear_gradients": True}
+    there, optimizer = trained(name, "cuda", torch.bfloat16, **options)
+    here, _ = trained(name, "cpu", torch.bfloat16, **options)
+    assert not optimizer._plan.others
+    for one, other in zip(there, here, strict=True):
+        assert not one.grad.any()
+        same = one.detach().cpu().view(torch.int16) == other.detach().view(torch.int16)
+        # A constant of a step may differ in the last place of a float64, and a float32 with it.
+        assert same.double().mean() > 0.999
+
+
+def test_noise_goes_on_in_a_graph():
+    """Each replay is another step, whose number is read where it lies."""
+    p = torch.nn.Parameter(torch.ones(4096, device="cuda", dtype=torch.bfloat16))
+    optimizer = optim.AdamW([p], lr=1e-4, weight_decay=0, capturable=True, stochastic_rounding=True)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+    before = optimizer.state[p]["step"].item()
+    for _ in range(50):
+        graph.replay()
+    assert optimizer.state[p]["step"].item() == before + 50
+    moved = 1 - p.detach().double().mean().item()
+    assert 0.004 < moved < 0.0065  # 51 steps of 1e-4, each less than a third of a unit
+
+
 def test_the_same_bits_twice():
     first, second = trained("Adam", "cuda", torch.float32), trained("Adam", "cuda", torch.float32)
     for one, other in zip(first[0], second[0], strict=True):

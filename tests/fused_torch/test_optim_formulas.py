@@ -133,15 +133,24 @@ def test_training_ends_where_pytorch_ends(name):
     assert_same(a.parameters(), b.parameters(), 1e-10)
 
 
+EXTRAS = {
+    "master_weights": False,
+    "max_norm": None,
+    "ema": None,
+    "clear_gradients": False,
+    "stochastic_rounding": False,
+    "seed": 0,
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_constructor_is_pytorchs_with_three_keywords_more(name):
+def test_constructor_is_pytorchs_with_our_keywords_more(name):
     theirs = inspect.signature(getattr(torch.optim, name)).parameters
     ours = inspect.signature(getattr(optim, name)).parameters
-    extras = {"master_weights": False, "max_norm": None, "ema": None}
-    assert list(ours) == [*theirs, *extras]
+    assert list(ours) == [*theirs, *EXTRAS]
     for key, parameter in theirs.items():
         assert (ours[key].default, ours[key].kind) == (parameter.default, parameter.kind)
-    for key, default in extras.items():
+    for key, default in EXTRAS.items():
         assert ours[key].default == default
         assert ours[key].kind is inspect.Parameter.KEYWORD_ONLY
 
@@ -160,8 +169,7 @@ def test_subclass_of_its_namesake(name):
     assert isinstance(optimizer, getattr(torch.optim, name))
     assert isinstance(optimizer, torch.optim.Optimizer)
     theirs = getattr(torch.optim, name)(network().parameters())
-    extras = {"master_weights": False, "max_norm": None, "ema": None}
-    assert optimizer.defaults == {**theirs.defaults, **extras}
+    assert optimizer.defaults == {**theirs.defaults, **EXTRAS}
 
 
 def flags():

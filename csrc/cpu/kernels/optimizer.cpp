@@ -246,6 +246,16 @@ void step_layerwise(const OptimizerStep& op, const Context& context) {
   });
 }
 
+// All that happens in a step that is left out.
+template <class T>
+void clear_gradients(const OptimizerStep& op, const Context& context) {
+  const Index bytes = op.storage == Storage::native ? sizeof(T) : sizeof(uint16_t);
+  for_pieces(op.tensors, op.n_tensors, context, [&](const Piece& piece) FNN_INLINE {
+    char* gradient = static_cast<char*>(op.tensors[piece.tensor].gradient);
+    __builtin_memset(gradient + piece.begin * bytes, 0, size_t((piece.end - piece.begin) * bytes));
+  });
+}
+
 template <class T, class Rule>
 void step(const OptimizerStep& op, const Context& context) {
   if constexpr (Rule::layerwise) {
@@ -387,7 +397,10 @@ Demand demand(const PrepareUpdate& op, int) {
 
 template <class T>
 void run(const OptimizerStep& op, const Context& context) {
-  if (op.found_inf != nullptr && *op.found_inf != 0) return;
+  if (op.found_inf != nullptr && *op.found_inf != 0) {
+    if (op.clear_gradient) clear_gradients<T>(op, context);
+    return;
+  }
   constexpr auto kernels = step_kernels<T>(Optimizers{});
   kernels.run[op.rule](op, context);
 }

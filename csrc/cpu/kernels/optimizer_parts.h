@@ -79,6 +79,7 @@ FNN_HD Part<T> as_it_lies(const UpdateTensor& t, Index begin, Index n, int n_sta
 class WidePart {
  public:
   static constexpr Index kLength = 512;
+  static_assert(kLength == kNoiseAhead && kPiece % kLength == 0, "noise is drawn for a whole part");
 
   Part<float> open(const OptimizerStep& op, const UpdateTensor& t, Index begin, Index n,
                    int n_states) {
@@ -99,12 +100,21 @@ class WidePart {
   }
 
   void close(const OptimizerStep& op, const UpdateTensor& t) const {
-    narrow(op.storage, part_.parameter, at(t.parameter), part_.n);
+    round(op, t, part_.parameter, t.parameter, 0);
     if (op.clear_gradient) narrow(op.storage, gradient_, at(t.gradient), part_.n);
-    for (int k = 0; k < n_states_; ++k) narrow(op.storage, state_[k], at(t.state[k]), part_.n);
+    for (int k = 0; k < n_states_; ++k) round(op, t, state_[k], t.state[k], 1 + k);
   }
 
  private:
+  // `which` as in rules::noise_block().
+  void round(const OptimizerStep& op, const UpdateTensor& t, const float* from, void* to,
+             int which) const {
+    if (op.rounding == Rounding::nearest) return narrow(op.storage, from, at(to), part_.n);
+    const UpdateGroup& group = op.groups[t.group];
+    uint16_t noise[kNoiseAhead];
+    draw_noise({group.seed, group.step, t.number}, which, begin_, noise);
+    round_at_random(from, at(to), part_.n, noise);
+  }
   void* at(void* data) const { return static_cast<uint16_t*>(data) + begin_; }
 
   alignas(64) float parameter_[kLength], gradient_[kLength];

@@ -54,7 +54,7 @@ void run(const Penalty& op, const Context& context) {
   if (context.rank != 0) return;
   double total = 0;
   for (Index k = 0; k < chunk; ++k) total += sums[k];
-  *op.total += op.weight * total;
+  *op.total += op.weight * *op.scale * total;
 }
 
 template <class T>
@@ -68,7 +68,8 @@ void run(const PenaltyGradient& op, const Context& context) {
   using V = Vec<T>;
   const T* p = static_cast<const T*>(op.parameter);
   T* gradient = static_cast<T*>(op.gradient);
-  const V l1(op.factor * op.term->l1), l2(op.factor * op.term->l2);
+  const double factor = op.factor * *op.scale;
+  const V l1(factor * op.term->l1), l2(factor * op.term->l2);
   const cpu::Range mine = share_lines<T>(op.n, context);
   for_lanes<V>(mine.begin, mine.end, [&](Index i, int lanes) FNN_INLINE {
     const V v = V::load(p + i, lanes);

@@ -241,6 +241,9 @@ FNN_HD void mulhilo(VecU32 a, uint32_t b, VecU32& high, VecU32& low) {
 
 FNN_HD VecU32 as_u32(Vec<float> x) { return VecU32(x.bits()); }
 FNN_HD Vec<float> as_float(VecU32 x) { return Vec<float>::from_bits(x.raw); }
+FNN_HD VecU32 select(VecU32::Mask m, VecU32 a, VecU32 b) {
+  return as_u32(select(m, as_float(a), as_float(b)));
+}
 
 // words[i] < threshold for the lanes of V, which reads V::size words.
 template <class V>

@@ -5,6 +5,8 @@
 #pragma once
 
 #include "cpu/kernels/loops.h"
+#include "cpu/kernels/strands.h"
+#include "rules/rounding.h"
 
 namespace fusednn::FNN_ISA {
 
@@ -61,6 +63,14 @@ struct Float16 {
 #endif
 };
 
+FNN_HD void store_halves(U16 half, uint16_t* p, int lanes) {
+  if (lanes == Vec<float>::size) {
+    __builtin_memcpy(p, &half, sizeof(half));
+  } else {
+    for (int k = 0; k < lanes; ++k) p[k] = half[k];
+  }
+}
+
 template <class Format>
 void widen(const void* src, float* dst, Index n) {
   for_lanes<Vec<float>>(0, n, [&](Index i, int lanes) FNN_INLINE {
@@ -78,13 +88,70 @@ void widen(const void* src, float* dst, Index n) {
 template <class Format>
 void narrow(const float* src, void* dst, Index n) {
   for_lanes<Vec<float>>(0, n, [&](Index i, int lanes) FNN_INLINE {
-    uint16_t* p = static_cast<uint16_t*>(dst) + i;
     const U16 half = Format::narrow(Vec<float>::load(src + i, lanes).bits());
-    if (lanes == Vec<float>::size) {
-      __builtin_memcpy(p, &half, sizeof(half));
-    } else {
-      for (int k = 0; k < lanes; ++k) p[k] = half[k];
+    store_halves(half, static_cast<uint16_t*>(dst) + i, lanes);
+  });
+}
+
+// ---- stochastic rounding to bfloat16 ---------------------------------------------------------------
+
+constexpr int kNoiseAhead = 512;  // elements whose noise is drawn at a time
+
+// a[0], b[0], a[1], b[1], ... of the lower or the upper halves.
+template <int kUpper, class Raw, int... I>
+FNN_HD Raw interleave(Raw a, Raw b, Indices<I...>) {
+  constexpr int n = sizeof...(I);
+  return __builtin_shufflevector(a, b, (I % 2 * n + I / 2 + kUpper * (n / 2))...);
+}
+
+// From the lanes of four vectors, one for each word, to the order of blocks in memory.
+FNN_HD void store_blocks(const U32 (&word)[4], uint16_t* to) {
+  using Words = IndicesUpTo<VecU32::size>::Type;
+  using Pairs = IndicesUpTo<VecU32::size / 2>::Type;
+  const U64 pairs[2][2] = {
+      {(U64)interleave<0>(word[0], word[1], Words{}),
+       (U64)interleave<0>(word[2], word[3], Words{})},
+      {(U64)interleave<1>(word[0], word[1], Words{}),
+       (U64)interleave<1>(word[2], word[3], Words{})}
+  };
+  for (const auto& half : pairs) {
+    const U64 blocks[2] = {interleave<0>(half[0], half[1], Pairs{}),
+                           interleave<1>(half[0], half[1], Pairs{})};
+    __builtin_memcpy(to, blocks, sizeof(blocks));
+    to += 2 * sizeof(U64) / sizeof(*to);
+  }
+}
+
+// The noise of the elements from `begin` on, a multiple of kNoiseAhead, in the order of the elements.
+inline void draw_noise(const rules::NoiseKey& key, int which, Index begin, uint16_t* noise) {
+  constexpr int blocks = kNoiseAhead / rules::kNoiseBlock;
+  static_assert(blocks % Strands::size == 0);
+  const uint64_t first = static_cast<uint64_t>(begin) / rules::kNoiseBlock;
+  for (int i = 0; i < blocks; i += Strands::size) {
+    const uint64_t number = first + static_cast<uint64_t>(i);
+    Strands low;
+    for (int k = 0; k < Strands::kCount; ++k) {
+      low.part[k] =
+          VecU32(static_cast<uint32_t>(number) + uint32_t(k * VecU32::size)) + iota<VecU32>();
     }
+    const PhiloxBlock<Strands> block =
+        rules::noise_block(key, which, low, static_cast<uint32_t>(number >> 32));
+    for (int k = 0; k < Strands::kCount; ++k) {
+      const U32 word[4] = {block.word[0].part[k].raw, block.word[1].part[k].raw,
+                           block.word[2].part[k].raw, block.word[3].part[k].raw};
+      store_blocks(word, noise + (i + k * VecU32::size) * rules::kNoiseBlock);
+    }
+  }
+}
+
+// n elements at most kNoiseAhead, given their noise.
+inline void round_at_random(const float* src, void* dst, Index n, const uint16_t* noise) {
+  for_lanes<Vec<float>>(0, n, [&](Index i, int lanes) FNN_INLINE {
+    U16 bits16;
+    __builtin_memcpy(&bits16, noise + i, sizeof(bits16));
+    const VecU32 rounded = rules::round_at_random(as_u32(Vec<float>::load(src + i, lanes)),
+                                                  VecU32(__builtin_convertvector(bits16, U32)));
+    store_halves(__builtin_convertvector(rounded.raw, U16), static_cast<uint16_t*>(dst) + i, lanes);
   });
 }
 

@@ -61,6 +61,7 @@ template <class T> void run(const Penalty&, const Context&);
 template <class T> void run(const PrepareUpdate&, const Context&);
 template <class T> void run(const OptimizerStep&, const Context&);
 template <class T> void run(const Constrain&, const Context&);
+template <class T> void run(const BeginStep&, const Context&);
 
 template <class T> Demand demand(const DenseForward&, int threads);
 template <class T> Demand demand(const DenseBackwardInput&, int threads);
@@ -91,6 +92,7 @@ template <class T> Demand demand(const Penalty&, int threads);
 template <class T> Demand demand(const PrepareUpdate&, int threads);
 template <class T> Demand demand(const OptimizerStep&, int threads);
 template <class T> Demand demand(const Constrain&, int threads);
+template <class T> Demand demand(const BeginStep&, int threads);
 
 template <class T> void strain(const cpu::Strain&, const Context&);
 // clang-format on

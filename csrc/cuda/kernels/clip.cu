@@ -1,61 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The norms that gradient clipping needs, in double, where the square of any float fits and is exact.
-#include "cuda/kernels/optimizer_parts.cuh"
+// The norms that gradient clipping needs.
+#include "cuda/kernels/clip.cuh"
 #include "cuda/kernels/table.h"
-#include "rules/update.h"
 
 namespace fusednn::cuda {
 namespace {
 
-using TensorShares = Shares<UpdateTensor>;
-
-// Squared norms: of each share, and where every tensor has a coefficient, of each step of the staircase.
-struct Sums {
-  double* shares;
-  double* steps;  // or null
-};
-
 template <class Layout>
 __global__ void __launch_bounds__(kThreads)
-    sum_squares(ClipCoefficient op, TensorShares shares, Sums sums) {
-  const Layout layout(op.storage);
-  double all = 0;
-  shares.for_each(blockIdx.x, [&](Index i, Index begin, Index end) {
-    const void* gradient = op.tensors[i].gradient;
-    const double scale = op.groups[op.tensors[i].group].gradient_scale;
-    const bool whole = holds_packs(static_cast<const float*>(gradient));
-    double square = 0;
-    for_spots<Layout::kLanes>(begin, end, whole, [&](const Spot& spot) {
-      const auto g = layout.load(gradient, spot);  // 0 beyond the end
-#pragma unroll
-      for (int q = 0; q < Layout::kLanes; ++q) {
-        square = fma(double(g.lane[q]), double(g.lane[q]), square);
-      }
-    });
-    square *= scale * scale;
-    all += square;
-    if (sums.steps == nullptr) return;
-    square = reduce_block(square, Add());
-    if (threadIdx.x == 0) sums.steps[blockIdx.x + i] = square;
-  });
-  all = reduce_block(all, Add());
-  if (threadIdx.x == 0) sums.shares[blockIdx.x] = all;
+    sum_squares(ClipCoefficient op, TensorShares shares, SquareSums sums) {
+  sum_squares_of_share<Layout>(op, shares, blockIdx.x, sums);
 }
 
 // Block 0 finishes the norm of all, the others that of a tensor for each of their warps.
 __global__ void __launch_bounds__(kThreads)
-    finish(ClipCoefficient op, TensorShares shares, Sums sums) {
-  if (blockIdx.x == 0) {
-    double mine = 0;
-    for (Index share = threadIdx.x; share < shares.shares; share += kThreads) {
-      mine += sums.shares[share];
-    }
-    const double norm = sqrt(reduce_block(mine, Add()));
-    if (threadIdx.x != 0) return;
-    if (op.global) op.coefficients[0] = rules::clip_coefficient(norm, op.max_norm);
-    if (op.norm != nullptr) *op.norm = norm;
-    return;
-  }
+    finish(ClipCoefficient op, TensorShares shares, SquareSums sums) {
+  if (blockIdx.x == 0) return finish_norm(op, shares, sums);
   constexpr int kWarps = kThreads / kWarp;
   const Index i = Index(blockIdx.x - 1) * kWarps + threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -73,7 +33,7 @@ template <class Layout>
 void start(const ClipCoefficient& op, const Context& context) {
   const TensorShares shares{op.tensors, op.n_tensors, op.elements, fixed_shares(op.elements)};
   double* room = static_cast<double*>(context.workspace);
-  const Sums sums{room, op.global ? nullptr : room + shares.shares};
+  const SquareSums sums{room, op.global ? nullptr : room + shares.shares};
   launch(sum_squares<Layout>, unsigned(shares.shares), kThreads, 0, context.stream, op, shares,
          sums);
   const unsigned blocks = 1 + (op.global ? 0 : blocks_for(op.n_tensors, kThreads / kWarp));
@@ -85,7 +45,7 @@ void start(const ClipCoefficient& op, const Context& context) {
 template <class T>
 void run(const ClipCoefficient& op, const Context& context) {
   if constexpr (sizeof(T) == sizeof(float)) {
-    if (op.storage != Storage::native) return start<AsHalf>(op, context);
+    if (op.storage != Storage::native) return start<AsHalf<Rounding::nearest>>(op, context);
   }
   start<AsT<T>>(op, context);
 }

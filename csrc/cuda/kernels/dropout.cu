@@ -1,124 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dropout and noise with the random words of core/philox.h: what is drawn depends on seed, stream, step and place
-// alone, so the backward pass draws it again instead of storing it.
-//
-// A thread draws four blocks whose counters follow each other. Word w of them belongs to four
-// elements that follow each other, 16 elements after those of word w - 1.
-#include "rules/dropout.h"
+#include "cuda/kernels/dropout.cuh"
 
-#include "core/philox.h"
-#include "cuda/kernels/loops.cuh"
 #include "cuda/kernels/table.h"
 
 namespace fusednn::cuda {
 namespace {
 
-constexpr int kWords = 4;
-constexpr int kThreadsPerGroup = kPhiloxLanes / kQuad;
-
-// What becomes of an element, given its word.
-template <class T>
-struct Masked {
-  T scale, shift, dropped;
-  uint32_t threshold;
-  bool draws;  // false: every word is taken to be 0, which is below a threshold of 1
-
-  Masked(const Dropout& op, const rules::Masking& m)
-      : scale(T(m.scale)), shift(T(m.shift)), dropped(T(m.dropped)) {
-    const uint64_t keeps = rules::words_that_keep(op.rate);
-    draws = keeps < rules::kAllWords;
-    threshold = draws ? static_cast<uint32_t>(keeps) : 1;
-  }
-  __device__ T operator()(uint32_t word, T x) const {
-    return rules::masked(word < threshold, x, scale, shift, dropped);
-  }
-};
-
-template <class T, bool kFactor>
-struct Gaussian {
-  T deviation;
-  bool draws = true;
-
-  explicit Gaussian(const Dropout& op) : deviation(T(op.deviation)) {}
-  __device__ T operator()(uint32_t word, T x) const {
-    const T normal = rules::normal_of(rules::symmetric(T(1) + T(word >> 9) * T(0x1p-23)));
-    return kFactor ? rules::with_factor(x, normal, deviation)
-                   : rules::with_term(x, normal, deviation);
-  }
-};
-
 template <class T, class Change>
 __global__ void __launch_bounds__(kThreads) apply(Dropout op, Change change, bool quads) {
-  const T* x = static_cast<const T*>(op.x);
-  T* y = static_cast<T*>(op.y);
-  const Index thread = Index(blockIdx.x) * kThreads + threadIdx.x;
-  const Index first_lane = thread % kThreadsPerGroup * kQuad;
-  const Index group = thread / kThreadsPerGroup;
-  const Index first = group * kPhiloxGroup + first_lane;
-  if (first >= op.n) return;
-
-  uint32_t words[kQuad][kWords] = {};
-  if (change.draws) {
-    const uint64_t position = static_cast<uint64_t>(group * kPhiloxLanes + first_lane);
-    const uint32_t step = static_cast<uint32_t>(*op.step);  // its low half
-    for (int q = 0; q < kQuad; ++q) {
-      const uint64_t place = position + q;
-      const PhiloxBlock<uint32_t> block = philox(
-          PhiloxBlock<uint32_t>{
-              {uint32_t(place), uint32_t(place >> 32), step, op.stream}
-      },
-          uint32_t(op.seed), uint32_t(op.seed >> 32));
-      for (int w = 0; w < kWords; ++w) words[q][w] = block.word[w];
-    }
-  }
-#pragma unroll
-  for (int w = 0; w < kWords; ++w) {
-    const Index place = first + w * kPhiloxLanes;
-    const auto result = [&](T v, T old, int q) {
-      const T changed = change(words[q][w], v);
-      return op.accumulate ? old + changed : changed;
-    };
-    if (quads && place + kQuad <= op.n) {
-      Quad<T> v = load_quad(x + place), old = {};
-      if (op.accumulate) old = load_quad(y + place);
-      for (int q = 0; q < kQuad; ++q) v.lane[q] = result(v.lane[q], old.lane[q], q);
-      store_pack(y + place, v);
-    } else {
-#pragma unroll
-      for (int q = 0; q < kQuad; ++q) {
-        if (place + q < op.n) {
-          y[place + q] = result(x[place + q], op.accumulate ? y[place + q] : T(0), q);
-        }
-      }
-    }
-  }
-}
-
-template <class T, class Change>
-void start(const Dropout& op, const Context& context, const Change& change) {
-  const bool quads =
-      holds_packs(static_cast<const T*>(op.x)) && holds_packs(static_cast<const T*>(op.y));
-  const Index threads = divide_up(op.n, kPhiloxGroup) * kThreadsPerGroup;
-  launch(apply<T, Change>, blocks_for(threads, kThreads), kThreads, 0, context.stream, op, change,
-         quads);
+  change_elements<T>(op, change, quads, blockIdx.x);
 }
 
 }  // namespace
 
 template <class T>
 void run(const Dropout& op, const Context& context) {
-  switch (op.noise) {
-    case Noise::mask:
-      return start<T>(op, context, Masked<T>(op, rules::masking(op.rate)));
-    case Noise::alpha:
-      return start<T>(op, context, Masked<T>(op, rules::alpha_masking(op.rate, false)));
-    case Noise::alpha_gradient:
-      return start<T>(op, context, Masked<T>(op, rules::alpha_masking(op.rate, true)));
-    case Noise::factor:
-      return start<T>(op, context, Gaussian<T, true>(op));
-    case Noise::term:
-      return start<T>(op, context, Gaussian<T, false>(op));
-  }
+  const bool quads =
+      holds_packs(static_cast<const T*>(op.x)) && holds_packs(static_cast<const T*>(op.y));
+  with_noise<T>(op, [&](const auto& change) {
+    launch(apply<T, std::decay_t<decltype(change)>>, unsigned(blocks_of(op)), kThreads, 0,
+           context.stream, op, change, quads);
+  });
 }
 
 template <class T>

@@ -28,7 +28,7 @@ struct Finish {
   T parameters[kMaxParameters] = {};
 
   // Sets the rule, and once the rest is there, whether it lies well.
-  void set(const ActivationSpec& activation) {
+  FNN_HD void set(const ActivationSpec& activation) {
     rule = activation.rule;
     for (int i = 0; i < kMaxParameters; ++i) parameters[i] = T(activation.parameters[i]);
     quads = holds_packs(bias) && rows_hold_packs<T>({y, y_row}) && rows_hold_packs<T>({z, z_row}) &&

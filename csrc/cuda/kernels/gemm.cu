@@ -28,7 +28,8 @@ struct Shape {
 
 template <class T>
 struct Shapes {
-  using Small = Shape<32, 32, sizeof(T) == 4 ? 64 : 32, 4, 4>;
+  using Small =
+      Shape<kSmallTile.m, kSmallTile.n, sizeof(T) == 4 ? kSmallTile.k : 32, 4, kSmallSlices>;
   using Medium = Shape<64, 64, 16, 4, 1>;
   using Large = Shape<128, 128, 8, 8, 1>;
 };
@@ -72,9 +73,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 1)
   constexpr bool kRules = kAAlongK;
   constexpr int kThread = S::kThread;
   __align__(16) __shared__ T shared[S::kShared];
-  if (blockIdx.x < work.plan.column_work()) return sum_columns(work, shared);
+  const Index column_work = work.plan.column_work();
+  if (blockIdx.x < column_work) return sum_columns(work, blockIdx.x, shared);
 
-  const GemmPlace place = gemm_place(work);
+  const GemmPlace place = gemm_place(work, blockIdx.x - column_work);
   const Product<T>& p = work.product;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int slice = warp / (S::kWarpsM * S::kWarpsN), in_tile = warp % (S::kWarpsM * S::kWarpsN);
@@ -156,20 +158,6 @@ void start(const GemmWork<T>& work, const Context& context) {
 }
 
 template <class T>
-GemmPlan plan_for(const Product<T>& p, Index columns) {
-  using S = Shapes<T>;
-  if (p.m <= kThinTile.m && p.a_k == 1 && p.operands == Storage::native && columns == 0) {
-    return plan_product({kThinTile}, p.m, p.n, p.k, 0);
-  }
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (p.operands != Storage::native) return plan_half(p.m, p.n, p.k, columns);
-    return plan_product({S::Large::size, S::Medium::size, S::Small::size}, p.m, p.n, p.k, columns);
-  } else {
-    return plan_product({S::Medium::size, S::Small::size}, p.m, p.n, p.k, columns);
-  }
-}
-
-template <class T>
 void start(const GemmWork<T>& work, const Context& context) {
   using S = Shapes<T>;
   if (work.plan.tile.m == kThinTile.m) return multiply_thin(work, context);
@@ -195,27 +183,33 @@ Index column_numbers(const GemmPlan& plan, Index cols) {
 }  // namespace
 
 template <class T>
+GemmPlan plan_for(const Product<T>& p, const ColumnSums<T>& sums) {
+  using S = Shapes<T>;
+  const Index columns = sums.sums != nullptr ? sums.cols : 0;
+  if (is_thin(p, sums)) return plan_product({kThinTile}, p.m, p.n, p.k, 0);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (p.operands != Storage::native) return plan_half(p.m, p.n, p.k, columns);
+    return plan_product({S::Large::size, S::Medium::size, S::Small::size}, p.m, p.n, p.k, columns);
+  } else {
+    return plan_product({S::Medium::size, S::Small::size}, p.m, p.n, p.k, columns);
+  }
+}
+
+template <class T>
 size_t multiply_workspace(const Product<T>& product, const ColumnSums<T>& columns) {
-  const GemmPlan plan = plan_for(product, columns.sums != nullptr ? columns.cols : 0);
+  const GemmPlan plan = plan_for(product, columns);
   return sizeof(T) * size_t(part_numbers(plan, product) + column_numbers(plan, columns.cols));
 }
 
 template <class T>
 void multiply(const Product<T>& product, const ColumnSums<T>& columns, const Finish<T>& finish,
               const Context& context) {
-  GemmWork<T> work = {};
-  work.product = product;
-  work.columns = columns;
-  work.plan = plan_for(product, columns.sums != nullptr ? columns.cols : 0);
+  GemmWork<T> work = gemm_work(product, columns, finish, plan_for(product, columns));
   const GemmPlan& plan = work.plan;
-  work.a_quads = rows_hold_packs<T>({product.a, product.a_k == 1 ? product.a_row : product.a_k});
-  work.b_quads = rows_hold_packs<T>({product.b, product.b_col != 1 ? product.b_col : product.b_k});
 
   T* room = static_cast<T*>(context.workspace);
   Parts<T> parts{room, plan.parts, product.m, part_stride(product.n)};
   Parts<T> column_parts{room + part_numbers(plan, product), plan.column_parts, 1, columns.cols};
-  work.finish = finish;
-  work.column_sums = columns.sums;
   if (plan.parts > 1) {
     work.finish = Finish<T>{};
     work.finish.y = parts.data;
@@ -224,8 +218,10 @@ void multiply(const Product<T>& product, const ColumnSums<T>& columns, const Fin
     work.finish.accumulate = false;
     work.part_step = parts.rows * parts.stride;
   }
-  if (plan.column_parts > 1) work.column_sums = column_parts.data;
-  work.accumulates_columns = finish.accumulate && plan.column_parts == 1;
+  if (plan.column_parts > 1) {
+    work.column_sums = column_parts.data;
+    work.accumulates_columns = false;
+  }
   start(work, context);
 
   if (plan.parts > 1) finish_product(parts, product.n, finish, context);
@@ -238,6 +234,7 @@ void multiply(const Product<T>& product, const ColumnSums<T>& columns, const Fin
   }
 }
 
+template GemmPlan plan_for<float>(const Product<float>&, const ColumnSums<float>&);
 template void multiply<float>(const Product<float>&, const ColumnSums<float>&, const Finish<float>&,
                               const Context&);
 template void multiply<double>(const Product<double>&, const ColumnSums<double>&,

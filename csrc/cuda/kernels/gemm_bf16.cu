@@ -91,9 +91,10 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_tile(const GemmWork<floa
   constexpr bool kRules = kAAlongK;
   __align__(16) __shared__ uint32_t shared[S::kShared];
   float* results = reinterpret_cast<float*>(shared);
-  if (blockIdx.x < work.plan.column_work()) return sum_columns(work, results);
+  const Index column_work = work.plan.column_work();
+  if (blockIdx.x < column_work) return sum_columns(work, blockIdx.x, results);
 
-  const GemmPlace place = gemm_place(work);
+  const GemmPlace place = gemm_place(work, blockIdx.x - column_work);
   const Product<float>& p = work.product;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const int warp_m = warp / S::kWarpsN, warp_n = warp % S::kWarpsN;

@@ -29,12 +29,17 @@ constexpr Index kMostParts = 64;
 constexpr Index kColumnPart = 2048;  // rows that one block sums up a few columns of
 constexpr Index kColumnsPerBlock = 32;
 
+// The smallest tile of float32; its threads come in groups that each take a share of every k-step.
+constexpr TileSize kSmallTile{32, 32, 64};
+constexpr int kSmallSlices = 4;
+
 // The tile of products with few rows, which are all it has.
 constexpr TileSize kThinTile{8, 32, 128};
 
 // The largest tile of which there are enough, if it is not empty for the better part, else the smallest.
 template <int kSizes>
-GemmPlan plan_product(const TileSize (&sizes)[kSizes], Index m, Index n, Index k, Index columns) {
+FNN_HD GemmPlan plan_product(const TileSize (&sizes)[kSizes], Index m, Index n, Index k,
+                             Index columns) {
   const auto up = [](Index a, Index b) { return (a + b - 1) / b; };
   GemmPlan plan = {};
   for (const TileSize& size : sizes) {

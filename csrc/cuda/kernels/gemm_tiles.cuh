@@ -21,16 +21,32 @@ struct GemmWork {
   bool a_quads, b_quads;  // whether quads may be read along the operand's step of 1
 };
 
+// Of a product that is not divided.
+template <class T>
+FNN_HD GemmWork<T> gemm_work(const Product<T>& product, const ColumnSums<T>& columns,
+                             const Finish<T>& finish, const GemmPlan& plan) {
+  GemmWork<T> work = {};
+  work.product = product;
+  work.columns = columns;
+  work.finish = finish;
+  work.plan = plan;
+  work.column_sums = columns.sums;
+  work.accumulates_columns = finish.accumulate;
+  work.a_quads = rows_hold_packs<T>({product.a, product.a_k == 1 ? product.a_row : product.a_k});
+  work.b_quads = rows_hold_packs<T>({product.b, product.b_col != 1 ? product.b_col : product.b_k});
+  return work;
+}
+
 // What a block does: a tile of a part.
 struct GemmPlace {
   Index row, col;  // of the tile's first element
   Index part, k, end_k;
 };
 
+// Blocks count from 0 where those of the column sums have ended.
 template <class T>
-__device__ GemmPlace gemm_place(const GemmWork<T>& work) {
+__device__ GemmPlace gemm_place(const GemmWork<T>& work, Index block) {
   const GemmPlan& plan = work.plan;
-  const Index block = blockIdx.x - plan.column_work();
   const Index part = block / plan.tiles(), tile = block % plan.tiles();
   // Along the shorter side first: what runs at the same time then shares most operands.
   const bool along_n = plan.tiles_n <= plan.tiles_m;
@@ -86,13 +102,12 @@ struct OperandTile {
 
 // The sums of a few columns over a part of the rows.
 template <class T>
-__device__ void sum_columns(const GemmWork<T>& work, T* shared) {
+__device__ void sum_columns(const GemmWork<T>& work, Index block, T* shared) {
   constexpr int kLanes = kThreads / kColumnsPerBlock, kAtOnce = 8;
   const GemmPlan& plan = work.plan;
   const ColumnSums<T>& columns = work.columns;
-  const Index part = blockIdx.x / plan.column_blocks;
-  const Index col =
-      blockIdx.x % plan.column_blocks * kColumnsPerBlock + threadIdx.x % kColumnsPerBlock;
+  const Index part = block / plan.column_blocks;
+  const Index col = block % plan.column_blocks * kColumnsPerBlock + threadIdx.x % kColumnsPerBlock;
   const int lane = threadIdx.x / kColumnsPerBlock;
   const Index end = smaller(work.product.k, (part + 1) * plan.column_rows);
   const bool inside = col < columns.cols;
@@ -139,7 +154,17 @@ __device__ void finish_rows(const GemmWork<T>& work, const GemmPlace& place, int
   }
 }
 
-// The kernels for few rows, whose left operand is adjacent along k, and no column sums.
+// How a product is cut up.
+template <class T>
+GemmPlan plan_for(const Product<T>& product, const ColumnSums<T>& columns);
+
+// Products with few rows, whose left operand is adjacent along k, and no column sums.
+template <class T>
+FNN_HD bool is_thin(const Product<T>& p, const ColumnSums<T>& columns) {
+  return p.m <= kThinTile.m && p.a_k == 1 && p.operands == Storage::native &&
+         columns.sums == nullptr;
+}
+
 template <class T>
 void multiply_thin(const GemmWork<T>& work, const Context& context);
 

@@ -11,7 +11,7 @@ template <class T, class Shape>
 __global__ void __launch_bounds__(kThreads) forward(LayerNormForward op, Shape shape) {
   constexpr int kItems = Shape::items;
   const auto& team = shape.team;
-  const Index row = team.row();
+  const Index row = team.row(blockIdx.x);
   const bool active = row < op.rows;
   const Index cols = active ? op.cols : 0;
   const T n(double(op.cols));
@@ -44,7 +44,7 @@ template <class T, class Shape>
 __global__ void __launch_bounds__(kThreads) backward(LayerNormBackward op, Shape shape) {
   constexpr int kItems = Shape::items;
   const auto& team = shape.team;
-  const Index row = team.row();
+  const Index row = team.row(blockIdx.x);
   const Index cols = row < op.rows ? op.cols : 0;
   const T n(double(op.cols));
   const T mean = cols > 0 ? static_cast<const T*>(op.mean)[row] : T(0);

@@ -50,7 +50,7 @@ FNN_HD bool holds_packs(const T* p) {
 }
 // ... from every row of a matrix.
 template <class T>
-bool rows_hold_packs(const ConstMatrix& m) {
+FNN_HD bool rows_hold_packs(const ConstMatrix& m) {
   return m.data == nullptr || (holds_packs(static_cast<const T*>(m.data)) && m.stride % kQuad == 0);
 }
 
@@ -110,30 +110,36 @@ inline unsigned blocks_for_map(Index n, const Context& context) {
 
 // ---- the rows of a matrix ----------------------------------------------------------------------
 
-// Blocks of `across` threads along a row and kThreads / across rows, where elements need no other:
-// short rows share a block. Units are what a thread takes at a time.
+// Blocks of 2^log_across threads along a row and as many rows as threads are left for, where elements
+// need no other: short rows share a block. Units are what a thread takes at a time.
 struct RowGrid {
   Index rows, units;
-  int across;
+  int log_across;
 
-  RowGrid(Index r, Index u) : rows(r), units(u), across(1) {
-    while (across < kThreads && across < units) across *= 2;
+  FNN_HD RowGrid(Index r, Index u) : rows(r), units(u), log_across(0) {
+    while (across() < kThreads && across() < units) ++log_across;
   }
+  FNN_HD RowGrid(Index r, Index u, int log) : rows(r), units(u), log_across(log) {}
+  FNN_HD int across() const { return 1 << log_across; }
+  FNN_HD int rows_at_once() const { return kThreads >> log_across; }
   dim3 blocks() const {
     if (rows == 0 || units == 0) return dim3(0);
-    return dim3(unsigned(divide_up(rows, kThreads / across)),
-                unsigned(smaller(divide_up(units, across), 65535)));
+    return dim3(unsigned(divide_up(rows, rows_at_once())),
+                unsigned(smaller(divide_up(units, across()), 65535)));
   }
 
   // body(row, unit)
   template <class Body>
   __device__ void for_each(Body body) const {
-    const Index row = Index(blockIdx.x) * (kThreads / across) + threadIdx.x / across;
-    if (row >= rows) return;
-    const Index step = Index(gridDim.y) * across;
-    for (Index unit = Index(blockIdx.y) * across + threadIdx.x % across; unit < units;
-         unit += step) {
-      body(row, unit);
+    const int at_once = rows_at_once(), lane = threadIdx.x & (across() - 1);
+    const Index step = Index(gridDim.y) << log_across;
+#pragma unroll 1
+    for (Index row = Index(blockIdx.x) * at_once + (threadIdx.x >> log_across); row < rows;
+         row += Index(gridDim.x) * at_once) {
+#pragma unroll 1
+      for (Index unit = (Index(blockIdx.y) << log_across) + lane; unit < units; unit += step) {
+        body(row, unit);
+      }
     }
   }
 };

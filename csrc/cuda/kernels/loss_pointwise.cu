@@ -7,43 +7,7 @@ namespace {
 
 template <class T, class Rule, class Team>
 __global__ void __launch_bounds__(kThreads) rows(Loss op, Team team) {
-  constexpr int kAtOnce = 16 / sizeof(T);
-  const ParameterLanes<T> a(op.parameters);
-  const Index row = team.row();
-  const Index cols = row < op.rows ? op.cols : 0;
-  const T* x = row_of<T>(op.x, row);
-  const T* t = row_of<T>(op.target.dense, row);
-  T* gradient = gradient_of<T>(op, row);
-  const double outputs = Rule::sums_outputs ? 1 : double(op.cols);
-  const T weight = weight_of<T>(op, row);
-  const T factor(weight * (scale_of(op) / outputs));
-
-  T total(0);
-#pragma unroll 1
-  for (Index first = team.rank(); first < cols; first += kAtOnce * team.size()) {
-    T x_lane[kAtOnce] = {}, t_lane[kAtOnce] = {};
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      const Index j = first + u * team.size();
-      if (j < cols) {
-        x_lane[u] = x[j];
-        t_lane[u] = t[j];
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      const Index j = first + u * team.size();
-      const auto loss = Rule::evaluate(x_lane[u], t_lane[u], a.list);
-      if (j < cols) {
-        total += loss.value;
-        if (gradient != nullptr) gradient[j] = weight == 0 ? T(0) : factor * loss.gradient;
-      }
-    }
-  }
-  total = team.all(total, Add());
-  if (team.rank() == 0 && row < op.rows) {
-    static_cast<T*>(op.values)[row] = rules::times_if(weight, total / T(outputs));
-  }
+  pointwise_rows<T, Rule>(op, team, blockIdx.x);
 }
 
 template <class T, class Rule>

@@ -12,6 +12,7 @@
 
 #include "cuda/kernels/storage.cuh"
 #include "cuda/kernels/teams.cuh"
+#include "rules/rounding.h"
 
 namespace fusednn::cuda {
 
@@ -64,8 +65,10 @@ struct Shares {
   }
 };
 
+using TensorShares = Shares<UpdateTensor>;
+
 // Shares that do not depend on the device: for sums.
-inline Index fixed_shares(Index elements) {
+FNN_HD Index fixed_shares(Index elements) {
   return smaller(kMostShares, divide_up(elements, kPiece));
 }
 
@@ -116,26 +119,34 @@ template <class T>
 struct AsT {
   static constexpr bool kNarrow = false;
   static constexpr int kLanes = kQuad;
+  using Stored = T;
   using Lane = T;
   using Lanes = Pack<T, kLanes>;
   __device__ explicit AsT(Storage) {}
+  __device__ AsT(const OptimizerStep&, const UpdateGroup&, const UpdateTensor&) {}
   __device__ Lanes load(const void* base, const Spot& spot) const {
     return cuda::load<kLanes>(static_cast<const T*>(base), spot);
   }
-  __device__ void store(void* base, const Spot& spot, const Lanes& lanes) const {
+  // `which` as in rules::noise_block(); returns what a later load would give.
+  __device__ Lanes store(void* base, const Spot& spot, const Lanes& lanes, int /*which*/) const {
     cuda::store(static_cast<T*>(base), spot, lanes);
+    return lanes;
   }
-  __device__ Lanes stored(const Lanes& lanes) const { return lanes; }
 };
 
 // ... or in half of a float.
+template <Rounding kRounding>
 struct AsHalf {
   static constexpr bool kNarrow = true;
   static constexpr int kLanes = 8;
+  using Stored = uint16_t;
   using Lane = float;
   using Lanes = Pack<float, kLanes>;
   Storage storage;
+  rules::NoiseKey key;
   __device__ explicit AsHalf(Storage s) : storage(s) {}
+  __device__ AsHalf(const OptimizerStep& op, const UpdateGroup& group, const UpdateTensor& tensor)
+      : storage(op.storage), key{group.seed, group.step, tensor.number} {}
   __device__ Lanes load(const void* base, const Spot& spot) const {
     const auto half = cuda::load<kLanes>(static_cast<const uint16_t*>(base), spot);
     Lanes lanes;
@@ -143,19 +154,37 @@ struct AsHalf {
     for (int q = 0; q < kLanes; ++q) lanes.lane[q] = widen(storage, half.lane[q]);
     return lanes;
   }
-  __device__ void store(void* base, const Spot& spot, const Lanes& lanes) const {
+  __device__ Lanes store(void* base, const Spot& spot, const Lanes& lanes, int which) const {
+    const Pack<uint16_t, kLanes> half =
+        kRounding == Rounding::nearest ? nearest(lanes) : at_random(spot, lanes, which);
+    cuda::store(static_cast<uint16_t*>(base), spot, half);
+    Lanes kept;
+#pragma unroll
+    for (int q = 0; q < kLanes; ++q) kept.lane[q] = widen(storage, half.lane[q]);
+    return kept;
+  }
+
+ private:
+  __device__ Pack<uint16_t, kLanes> nearest(const Lanes& lanes) const {
     Pack<uint16_t, kLanes> half;
 #pragma unroll
     for (int q = 0; q < kLanes; ++q) half.lane[q] = narrow(storage, lanes.lane[q]);
-    cuda::store(static_cast<uint16_t*>(base), spot, half);
+    return half;
   }
-  // What a later load would give.
-  __device__ Lanes stored(Lanes lanes) const {
+  // Spots begin at multiples of eight, and so each has one block of noise.
+  __device__ Pack<uint16_t, kLanes> at_random(const Spot& spot, const Lanes& lanes,
+                                              int which) const {
+    static_assert(kLanes == rules::kNoiseBlock && kMostLanes == kLanes);
+    const uint64_t number = static_cast<uint64_t>(spot.begin) / rules::kNoiseBlock;
+    const PhiloxBlock<uint32_t> noise = rules::noise_block(
+        key, which, static_cast<uint32_t>(number), static_cast<uint32_t>(number >> 32));
+    Pack<uint16_t, kLanes> half;
 #pragma unroll
     for (int q = 0; q < kLanes; ++q) {
-      lanes.lane[q] = widen(storage, narrow(storage, lanes.lane[q]));
+      const uint32_t mine = (noise.word[q / 2] >> (16 * (q % 2))) & 0xffffu;
+      half.lane[q] = uint16_t(rules::round_at_random(bits_of_float(lanes.lane[q]), mine));
     }
-    return lanes;
+    return half;
   }
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Moving rows about: copies, gathers, fills.
-#include "cuda/kernels/loops.cuh"
+#include "cuda/kernels/rows.cuh"
 #include "cuda/kernels/table.h"
 
 namespace fusednn::cuda {
@@ -14,46 +14,25 @@ __global__ void __launch_bounds__(kThreads) copy_adjacent(CopyRows op) {
   map(op.rows * op.cols, in, dst, [&](const T(&v)[2]) { return accumulate ? v[1] + v[0] : v[0]; });
 }
 
-// A unit is a quad or an element.
 template <class T, bool kQuads>
 __global__ void __launch_bounds__(kThreads) copy_rows(CopyRows op, RowGrid grid) {
-  grid.for_each([&](Index row, Index unit) {
-    const T* src = row_of<T>(op.src, row);
-    T* dst = row_of<T>(op.dst, row);
-    if constexpr (kQuads) {
-      Quad<T> v = load_quad(src + unit * kQuad);
-      if (op.accumulate) {
-        const Quad<T> old = load_quad(dst + unit * kQuad);
-        for (int q = 0; q < kQuad; ++q) v.lane[q] += old.lane[q];
-      }
-      store_pack(dst + unit * kQuad, v);
-    } else {
-      dst[unit] = op.accumulate ? dst[unit] + src[unit] : src[unit];
-    }
-  });
+  copy_units<T, kQuads>(op, grid);
 }
 
-// Rows as units of some bytes.
+template <class T, bool kQuads>
+void start_copy(const CopyRows& op, const Context& context) {
+  const RowGrid grid = grid_of<T, kQuads>(op);
+  launch(copy_rows<T, kQuads>, grid.blocks(), kThreads, 0, context.stream, op, grid);
+}
+
 template <class Unit>
 __global__ void __launch_bounds__(kThreads) gather(GatherRows op, RowGrid grid) {
-  const Unit* src = static_cast<const Unit*>(op.src);
-  Unit* dst = static_cast<Unit*>(op.dst);
-  const Index first = *op.first;
-  grid.for_each([&](Index row, Index unit) {
-    const Index from = op.order == nullptr ? first + row : op.order[first + row];
-    dst[row * grid.units + unit] = src[from * grid.units + unit];
-  });
-}
-
-template <class Unit>
-bool fits(const GatherRows& op) {
-  const auto place = reinterpret_cast<uintptr_t>(op.src) | reinterpret_cast<uintptr_t>(op.dst);
-  return place % alignof(Unit) == 0 && op.row_bytes % Index(sizeof(Unit)) == 0;
+  gather_units<Unit>(op, grid);
 }
 
 template <class Unit>
 void start_gather(const GatherRows& op, const Context& context) {
-  const RowGrid grid(op.rows, op.row_bytes / Index(sizeof(Unit)));
+  const RowGrid grid = grid_of<Unit>(op);
   launch(gather<Unit>, grid.blocks(), kThreads, 0, context.stream, op, grid);
 }
 
@@ -70,12 +49,10 @@ void run(const CopyRows& op, const Context& context) {
   if (op.src.stride == op.cols && op.dst.stride == op.cols) {
     launch(copy_adjacent<T>, blocks_for_map(op.rows * op.cols, context), kThreads, 0,
            context.stream, op);
-  } else if (op.cols % kQuad == 0 && rows_hold_packs<T>(op.src) && rows_hold_packs<T>(op.dst)) {
-    const RowGrid grid(op.rows, op.cols / kQuad);
-    launch(copy_rows<T, true>, grid.blocks(), kThreads, 0, context.stream, op, grid);
+  } else if (in_quads<T>(op)) {
+    start_copy<T, true>(op, context);
   } else {
-    const RowGrid grid(op.rows, op.cols);
-    launch(copy_rows<T, false>, grid.blocks(), kThreads, 0, context.stream, op, grid);
+    start_copy<T, false>(op, context);
   }
 }
 

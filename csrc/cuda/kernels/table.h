@@ -60,6 +60,7 @@ template <class T> void run(const Penalty&, const Context&);
 template <class T> void run(const PrepareUpdate&, const Context&);
 template <class T> void run(const OptimizerStep&, const Context&);
 template <class T> void run(const Constrain&, const Context&);
+template <class T> void run(const BeginStep&, const Context&);
 
 template <class T> size_t workspace(const DenseForward&);
 template <class T> size_t workspace(const DenseBackwardInput&);
@@ -90,6 +91,7 @@ template <class T> size_t workspace(const Penalty&);
 template <class T> size_t workspace(const PrepareUpdate&);
 template <class T> size_t workspace(const OptimizerStep&);
 template <class T> size_t workspace(const Constrain&);
+template <class T> size_t workspace(const BeginStep&);
 // clang-format on
 
 }  // namespace fusednn::cuda

@@ -50,7 +50,7 @@ struct LaneTeam {
   int threads;
   __device__ int size() const { return threads; }
   __device__ int rank() const { return threadIdx.x & (threads - 1); }
-  __device__ Index row() const { return (Index(blockIdx.x) * kThreads + threadIdx.x) / threads; }
+  __device__ Index row(Index block) const { return (block * kThreads + threadIdx.x) / threads; }
   template <class T, class Combine>
   __device__ T all(T value, Combine combine) const {
     return reduce_lanes(value, threads, combine);
@@ -62,7 +62,7 @@ struct BlockTeam {
   int threads;
   __device__ int size() const { return kThreads; }
   __device__ int rank() const { return threadIdx.x; }
-  __device__ Index row() const { return blockIdx.x; }
+  __device__ Index row(Index block) const { return block; }
   template <class T, class Combine>
   __device__ T all(T value, Combine combine) const {
     return reduce_block(value, combine);
@@ -76,12 +76,12 @@ struct RowShape {
   using Team = TeamType;
   static constexpr int items = kItemsPerThread;
   Team team;
-  unsigned blocks(Index rows) const {
+  FNN_HD unsigned blocks(Index rows) const {
     return unsigned(Team::whole_block ? rows : divide_up(rows * team.threads, kThreads));
   }
 };
 
-inline int lanes_for(Index cols) {
+FNN_HD int lanes_for(Index cols) {
   int lanes = 1;
   while (lanes < kWarp && lanes < cols) lanes *= 2;
   return lanes;

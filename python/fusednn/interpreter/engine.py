@@ -247,6 +247,9 @@ class PythonEngine:
 
     # ---- runs ------------------------------------------------------------------------------------
 
+    def hold(self, arrays: list[np.ndarray]) -> None:
+        """Do nothing: arrays are read where they are."""
+
     def train(
         self, inputs: list[np.ndarray], targets: list[np.ndarray],
         sample_weight: np.ndarray | None = None, batch_size: int = 32, order: Any = None,

@@ -15,12 +15,13 @@ array([-0.1, -0.1, -0.1], dtype=float32)
 Every optimizer takes
 
 params : list of arrays, or list of dict
-    NumPy arrays, or what speaks the buffer protocol or DLPack: float32, float64 or float16,
-    writable, without gaps (any order of the axes will do), and no two may share memory. They lie in
-    the memory of the CPU or, all of them C-contiguous, on a CUDA device (CuPy arrays, or what else
-    shows ``__cuda_array_interface__``), where a step goes to the stream of their library. The
-    memory is looked up once, so an array must stay where it is. JAX arrays are read-only and
-    refused. Dicts are groups with options of their own:
+    NumPy arrays, or what speaks the buffer protocol or DLPack: float32, float64, float16 or
+    bfloat16 (with the package ml_dtypes, which brings it to NumPy), writable, without gaps (any
+    order of the axes will do), and no two may share memory. They lie in the memory of the CPU or,
+    all of them C-contiguous, on a CUDA device (CuPy arrays, or what else shows
+    ``__cuda_array_interface__``), where a step goes to the stream of their library. The memory is
+    looked up once, so an array must stay where it is. JAX arrays are read-only and refused. Dicts
+    are groups with options of their own:
     ``[{"params": [w]}, {"params": [b], "weight_decay": 0.0}]``.
 maximize : bool
     Step uphill.
@@ -32,9 +33,16 @@ ema : float in [0, 1), optional
     Keep moving averages of the parameters, ``average = ema * average + (1 - ema) * p``, which
     `Optimizer.averages` returns.
 master_weights : bool
-    Keep a float32 copy of each float16 parameter, which the steps add up in. Arithmetic is float32
-    for float16 in any case; without the copy, steps that are too small to round to another float16
-    are lost.
+    Keep a float32 copy of each float16 or bfloat16 parameter, which the steps add up in.
+    Arithmetic is float32 in any case; without the copy, steps that are too small to round to
+    another float16 are lost.
+stochastic_rounding : bool
+    Round bfloat16 parameters and their states up or down at random, so that their means are right
+    and small steps are not lost, at no cost of memory. Also an option of a group; refused for other
+    dtypes and beside `master_weights`.
+seed : int
+    Of that rounding. Its noise follows from the seed, the number of the step, and the places of the
+    parameter and of the element in it: the same on every machine, and after loading a state.
 
 A whole step is one native call, in which all arrays of one dtype are passed over once. The options
 of ``param_groups`` may be changed between steps.

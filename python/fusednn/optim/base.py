@@ -13,7 +13,7 @@ import numpy as np
 
 from fusednn import _core
 from fusednn.device import queue_of
-from fusednn.errors import check_flag, check_number, unexpected_keyword
+from fusednn.errors import check_flag, check_integer, check_number, unexpected_keyword
 from fusednn.optim.rules import compiled_options
 
 Array = Any  # NumPy array, or anything with the buffer protocol or DLPack in the memory of the CPU
@@ -31,6 +31,8 @@ class Common(TypedDict, total=False):
     max_norm: float | None
     ema: float | None
     master_weights: bool
+    stochastic_rounding: bool
+    seed: int
 
 
 _COMMON: dict[str, Any] = {
@@ -38,7 +40,11 @@ _COMMON: dict[str, Any] = {
     "max_norm": None,
     "ema": None,
     "master_weights": False,
+    "stochastic_rounding": False,
+    "seed": 0,
 }
+# Which of them belong to a group.
+_OF_GROUPS = ("maximize", "stochastic_rounding", "seed")
 
 
 @dataclass(frozen=True)
@@ -80,19 +86,20 @@ class Optimizer(abc.ABC):
         for name in common:
             if name not in _COMMON:
                 raise unexpected_keyword(type(self).__name__, name, [*options, *_COMMON])
-        maximize, max_norm, ema, master_weights = ({**_COMMON, **common}[k] for k in _COMMON)
-        self.defaults: Group = {**options, "maximize": maximize}
+        chosen = {**_COMMON, **common}
+        max_norm, ema = chosen["max_norm"], chosen["ema"]
+        self.defaults: Group = {**options, **{name: chosen[name] for name in _OF_GROUPS}}
         self.param_groups: list[Group] = []
         self.state: list[dict[str, np.ndarray]] = []
         self.max_norm = max_norm if max_norm is None else check_number("max_norm", max_norm, 0)
         self._ema = 0.0 if ema is None else check_number("ema", ema, 0, 1, open_high=True)
-        self._master_weights = check_flag("master_weights", master_weights)
+        self._master_weights = check_flag("master_weights", chosen["master_weights"])
         self._parameters = _core.Parameters([])
         self._arrays: list[np.ndarray] = []
         self._buckets: list[_Bucket] = []
         self._read_options = operator.itemgetter(*(name for name in self.defaults if name != "lr"))
         self._seen: list[tuple[Any, ...]] = []
-        self._rules: list[str] = []
+        self._kinds: list[tuple[str, bool]] = []
         groups = _listed("params", params)
         if not groups:
             raise ValueError("params is empty, expected at least one array")
@@ -141,6 +148,8 @@ class Optimizer(abc.ABC):
                 check_number(name, value, 0)
             elif name == "dampening":
                 check_number(name, value)
+            elif name == "seed":
+                check_integer(name, value, 0)
             else:
                 check_flag(name, value)
 
@@ -158,6 +167,23 @@ class Optimizer(abc.ABC):
         """Options of a group as the compiled step takes them."""
         return {**compiled_options(self._rule(group), group), "ema_decay": self._ema}
 
+    def _kind(self, group: Group) -> tuple[str, bool]:
+        """What of a group's options decides which compiled step takes it."""
+        return self._rule(group), bool(group["stochastic_rounding"])
+
+    def _need_roundable(self, array: np.ndarray, place: int) -> None:
+        """ValueError where rounding at random would mean nothing."""
+        if str(array.dtype) != "bfloat16":
+            raise ValueError(
+                f"stochastic_rounding=True is for bfloat16 parameters, parameters[{place}] is "
+                f"{array.dtype}; give it a group with stochastic_rounding=False"
+            )
+        if self._master_weights:
+            raise ValueError(
+                "stochastic_rounding=True and master_weights=True: a float32 copy loses nothing "
+                "that rounding at random could keep; choose one of them"
+            )
+
     def _commit(
         self,
         groups: list[Group],
@@ -170,7 +196,7 @@ class Optimizer(abc.ABC):
         self.param_groups, self.state, self._parameters = groups, state, parameters
         self._arrays, self._buckets = arrays, buckets
         self._seen = self._present()
-        self._rules = [self._rule(group) for group in groups]
+        self._kinds = list(map(self._kind, groups))
 
     def _fill_buckets(
         self,
@@ -180,15 +206,23 @@ class Optimizer(abc.ABC):
         addresses: list[int],
     ) -> list[_Bucket]:
         group_of = [g for g, group in enumerate(groups) for _ in group["params"]]
-        members: dict[tuple[str, str], list[int]] = {}
+        members: dict[tuple[str, bool, str], list[int]] = {}
         for i, (g, array) in enumerate(zip(group_of, arrays, strict=True)):
-            members.setdefault((self._rule(groups[g]), str(array.dtype)), []).append(i)
+            kind = self._kind(groups[g])
+            if kind[1]:
+                self._need_roundable(array, i)
+            members.setdefault((*kind, str(array.dtype)), []).append(i)
         buckets = []
         device = "cuda" if isinstance(arrays[0], _core.DeviceArray) else "cpu"
-        for (rule, dtype), tensors in members.items():
-            masters = self._master_weights and dtype == "float16"
+        for (rule, stochastic, dtype), tensors in members.items():
+            masters = self._master_weights and dtype in ("float16", "bfloat16")
             updater = _core.Updater(
-                rule, dtype=dtype, ema=self._ema > 0, masters=masters, device=device
+                rule,
+                dtype=dtype,
+                ema=self._ema > 0,
+                masters=masters,
+                device=device,
+                stochastic=stochastic,
             )
             used = sorted({group_of[i] for i in tensors})
             updater.set_groups([self._options(groups[g]) for g in used])
@@ -207,6 +241,7 @@ class Optimizer(abc.ABC):
                 [used.index(group_of[i]) for i in tensors],
                 ema=addressed.get("ema"),
                 masters=addressed.get("master"),
+                numbers=tensors,
             )
             buckets.append(_Bucket(updater, tensors, used))
         return buckets
@@ -219,7 +254,7 @@ class Optimizer(abc.ABC):
         """Tell the compiled part of options that were changed."""
         for group in self.param_groups:
             self._check(group)
-        if [self._rule(group) for group in self.param_groups] == self._rules:
+        if list(map(self._kind, self.param_groups)) == self._kinds:
             for bucket in self._buckets:
                 groups = [self.param_groups[g] for g in bucket.groups]
                 bucket.updater.set_groups([self._options(group) for group in groups])
@@ -230,7 +265,9 @@ class Optimizer(abc.ABC):
 
     # ---- steps -----------------------------------------------------------------------------------
 
-    def step(self, gradients: Sequence[Array | None]) -> float | None:
+    def step(
+        self, gradients: Sequence[Array | None], *, clear_gradients: bool = False
+    ) -> float | None:
         """Change all parameters in place, in one native call.
 
         Parameters
@@ -238,6 +275,9 @@ class Optimizer(abc.ABC):
         gradients : list of arrays or None
             One per parameter, in the order of the groups, of the same shape and dtype. A parameter
             whose gradient is None is left alone, and so is its count of steps.
+        clear_gradients : bool
+            Fill the gradients with zeros in the same pass over memory, for those that are added up
+            in place. They must be writable, laid out like their parameters, and share no memory.
 
         Returns
         -------
@@ -253,13 +293,20 @@ class Optimizer(abc.ABC):
         if self._present() != self._seen:
             self._refresh()
         read = self._parameters.gradients(
-            gradients if type(gradients) is list else _listed("gradients", gradients)
+            gradients if type(gradients) is list else _listed("gradients", gradients),
+            writable=clear_gradients,
         )
         rates = [group["lr"] for group in self.param_groups]
         queue = queue_of(self.param_groups[0]["params"][0]) if self._parameters.on_device else 0
         if len(self._buckets) == 1:
             updater = self._buckets[0].updater
-            return updater.step(read, lr=rates, max_norm=self.max_norm, queue=queue)
+            return updater.step(
+                read,
+                lr=rates,
+                max_norm=self.max_norm,
+                clear_gradient=clear_gradients,
+                queue=queue,
+            )
 
         # Checked before the first bucket changes.
         rates = [check_number("lr", rate) for rate in rates]
@@ -276,6 +323,7 @@ class Optimizer(abc.ABC):
                 read.take(bucket.tensors),
                 lr=[rates[g] for g in bucket.groups],
                 gradient_scale=scale,
+                clear_gradient=clear_gradients,
                 queue=queue,
             )
         return norm

@@ -69,6 +69,7 @@ def compiled_options(rule: str, group: Mapping[str, Any]) -> dict[str, Any]:
         "weight_decay": float(group["weight_decay"]),
         "decoupled": rule in _DECOUPLED or bool(group.get("decoupled_weight_decay")),
         "maximize": bool(group["maximize"]),
+        "seed": int(group.get("seed", 0)),
     }
 
 

@@ -32,6 +32,9 @@ class FusedLinear(nn.Linear):
         ``fusednn.activations.elu(alpha=0.5)``) or a module of torch (``nn.GELU()``); None: none.
     device, dtype
         As in ``nn.Linear``.
+    precision : {"float32", "bfloat16"}, optional
+        bfloat16: the operands of products are rounded to it; sums, parameters and everything else
+        stay as they are. Default: the dtype of the parameters.
 
     Notes
     -----
@@ -58,18 +61,21 @@ class FusedLinear(nn.Linear):
         activation: GivenActivation = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        precision: str | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
+        self._precision = _precision_of(precision, self.weight.dtype)
         self.activation = activation_of(activation)
         self._rule: Rule = rule_of(self.activation)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the activation of the affine map of `input`."""
-        return chain(input, (self.weight, self.bias), (self._rule,))
+        return chain(input, (self.weight, self.bias), (self._rule,), self._precision)
 
     def extra_repr(self) -> str:
         """Return the line that ``repr`` shows."""
-        return f"{super().extra_repr()}, activation={self.activation.serialize()!r}"
+        precision = f", precision={self._precision!r}" if self._precision else ""
+        return f"{super().extra_repr()}, activation={self.activation.serialize()!r}{precision}"
 
 
 class FusedSequential(nn.Sequential):
@@ -89,8 +95,8 @@ class FusedSequential(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return what the modules make of `input`, one after the other."""
-        for parameters, rules, module in _pieces(self):
-            input = chain(input, parameters, rules) if module is None else module(input)
+        for row, module in _pieces(self):
+            input = chain(input, *row) if module is None else module(input)
         return input
 
     def __getitem__(self, idx: slice | int | str) -> Any:
@@ -114,6 +120,9 @@ class FusedMLP(FusedSequential):
     bias : bool
     device, dtype
         As in ``nn.Linear``.
+    precision : {"float32", "bfloat16"}, optional
+        See `FusedLinear`. In bfloat16 rows of layers up to 128 wide run on a CUDA device in one
+        launch each way, with everything between the layers on the chip.
 
     Notes
     -----
@@ -136,6 +145,7 @@ class FusedMLP(FusedSequential):
         bias: bool = True,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        precision: str | None = None,
     ) -> None:
         sizes = list(sizes)
         if len(sizes) < 2:
@@ -150,32 +160,49 @@ class FusedMLP(FusedSequential):
                     output_activation if i == last else activation,
                     device,
                     dtype,
+                    precision,
                 )
                 for i in range(last + 1)
             )
         )
 
 
-def _pieces(modules: nn.Sequential) -> Iterator[tuple[list, tuple[Rule, ...], nn.Module | None]]:
-    """Yield the parameters and rules of each row of layers, and each module between them."""
+def _precision_of(given: str | None, dtype: torch.dtype) -> str:
+    """Return what `chain` takes as its precision."""
+    name = str(dtype).removeprefix("torch.")
+    if given not in (None, name, "bfloat16") or (given == "bfloat16" and name != "float32"):
+        known = "'float32' or 'bfloat16'" if name == "float32" else repr(name)
+        raise ValueError(f"precision={given!r}: expected {known} for parameters of {name}")
+    return "bfloat16" if given == "bfloat16" else ""
+
+
+_Row: TypeAlias = tuple[list, tuple[Rule, ...], str]  # parameters, rules and precision of layers
+
+
+def _pieces(modules: nn.Sequential) -> Iterator[tuple[_Row, nn.Module | None]]:
+    """Yield each row of layers, and each module between them."""
     parameters: list[Tensor | None] = []
     rules: tuple[Rule, ...] = ()
+    precision = ""
     watched = _all_are_watched()
     for module in modules._modules.values():
         assert module is not None
         kind = type(module)
-        if not watched and (kind is FusedLinear or kind is nn.Identity) and _is_untouched(module):
-            if kind is FusedLinear:
-                own = module._parameters
-                parameters += (own["weight"], own["bias"])
-                rules += (module._rule,)
+        fuses = not watched and kind in (FusedLinear, nn.Identity) and _is_untouched(module)
+        if fuses and kind is nn.Identity:
             continue
-        if rules:
-            yield parameters, rules, None
+        if rules and not (fuses and module._precision == precision):
+            yield (parameters, rules, precision), None
             parameters, rules = [], ()
-        yield parameters, rules, module
+        if not fuses:
+            yield ([], (), ""), module
+            continue
+        own = module._parameters
+        parameters += (own["weight"], own["bias"])
+        rules += (module._rule,)
+        precision = module._precision
     if rules:
-        yield parameters, rules, None
+        yield (parameters, rules, precision), None
 
 
 def _is_untouched(module: nn.Module) -> bool:

@@ -3,7 +3,7 @@
 
 Each class has the constructor of its namesake in torch.optim and is a subclass of it, so
 everything that works with torch's optimizer works with this one: parameter groups, hooks,
-schedulers, ``GradScaler``, ``state_dict``. `Lion` and `LAMB` are not in PyTorch. Three keywords
+schedulers, ``GradScaler``, ``state_dict``. `Lion` and `LAMB` are not in PyTorch. Some keywords
 come on top, each also an option of a group:
 
 master_weights : bool
@@ -14,6 +14,17 @@ max_norm : float, optional
 ema : float between 0 and 1, optional
     Keep moving averages of the parameters, ``average = ema * average + (1 - ema) * p``. See
     `FusedOptimizer.averaged_parameters`.
+clear_gradients : bool
+    Fill the gradients with zeros in the same pass over memory, which saves
+    ``zero_grad(set_to_none=False)``. They may share no memory.
+stochastic_rounding : bool
+    Round bfloat16 parameters and their states up or down at random, so that their means are right
+    and small steps are not lost, at no cost of memory. Refused for other dtypes and beside
+    `master_weights`.
+seed : int
+    Of that rounding. Its noise follows from the seed, the number of the step, and the places of the
+    parameter among all and of the element in it: the same on every machine, and after loading a
+    state.
 
 What PyTorch's flags mean here: `foreach` and `fused` are accepted and kept; the step is fused in
 any case. On a CUDA device `capturable` and `fused` keep the count of steps there, and a step then

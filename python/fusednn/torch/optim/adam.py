@@ -25,7 +25,9 @@ class Adam(FusedOptimizer, torch.optim.Adam):
     params, lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay
         As in ``torch.optim.Adam``. float32, float64, bfloat16, float16 and complex parameters of
         any shape.
-    foreach, fused, capturable, differentiable, master_weights, max_norm, ema
+    foreach, fused, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -60,6 +62,9 @@ class Adam(FusedOptimizer, torch.optim.Adam):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -72,7 +77,9 @@ class AdamW(Adam, torch.optim.AdamW):
     ----------
     params, lr, betas, eps, weight_decay, amsgrad, maximize
         As in ``torch.optim.AdamW``.
-    foreach, fused, capturable, differentiable, master_weights, max_norm, ema
+    foreach, fused, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -105,6 +112,9 @@ class AdamW(Adam, torch.optim.AdamW):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -118,7 +128,9 @@ class Adamax(FusedOptimizer, torch.optim.Adamax):
     ----------
     params, lr, betas, eps, weight_decay, maximize
         As in ``torch.optim.Adamax``.
-    foreach, capturable, differentiable, master_weights, max_norm, ema
+    foreach, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -150,6 +162,9 @@ class Adamax(FusedOptimizer, torch.optim.Adamax):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -164,7 +179,9 @@ class NAdam(FusedOptimizer, torch.optim.NAdam):
     ----------
     params, lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay, maximize
         As in ``torch.optim.NAdam``.
-    foreach, capturable, differentiable, master_weights, max_norm, ema
+    foreach, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -198,6 +215,9 @@ class NAdam(FusedOptimizer, torch.optim.NAdam):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -212,7 +232,9 @@ class RAdam(FusedOptimizer, torch.optim.RAdam):
     ----------
     params, lr, betas, eps, weight_decay, decoupled_weight_decay, maximize
         As in ``torch.optim.RAdam``.
-    foreach, capturable, differentiable, master_weights, max_norm, ema
+    foreach, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -245,4 +267,7 @@ class RAdam(FusedOptimizer, torch.optim.RAdam):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...

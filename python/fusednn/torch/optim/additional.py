@@ -45,8 +45,8 @@ class _Additional(FusedOptimizer):
             state = self.state[p]
             if p.grad is None or any(name in state for name in states_of(self._rule(group))):
                 continue
-            if self._counts_steps:
-                where = p.device if is_live(group, p, counted=True) else "cpu"
+            if self._counts_steps or group["stochastic_rounding"]:
+                where = p.device if is_live(group, p, self._counts_steps) else "cpu"
                 state["step"] = torch.zeros((), dtype=torch.float32, device=where)
             for name in states_of(self._rule(group)):
                 state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
@@ -85,7 +85,9 @@ class Lion(_Additional):
     weight_decay : float
         Decoupled; about ten times that of `AdamW`.
     maximize : bool
-    foreach, fused, capturable, differentiable, master_weights, max_norm, ema
+    foreach, fused, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Raises
@@ -124,6 +126,9 @@ class Lion(_Additional):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -144,7 +149,9 @@ class LAMB(_Additional):
     weight_decay : float
         Part of u, as in the paper.
     maximize : bool
-    foreach, fused, capturable, differentiable, master_weights, max_norm, ema
+    foreach, fused, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Raises
@@ -183,4 +190,7 @@ class LAMB(_Additional):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...

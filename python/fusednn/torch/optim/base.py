@@ -18,7 +18,15 @@ from torch.optim.optimizer import (
 )
 
 from fusednn.torch.optim.bucket import Scaling
-from fusednn.torch.optim.options import EXTRAS, Group, Number, check_group, is_live
+from fusednn.torch.optim.fallback import clear_gradients
+from fusednn.torch.optim.options import (
+    EXTRAS,
+    Group,
+    Number,
+    check_group,
+    check_rounding,
+    is_live,
+)
 from fusednn.torch.optim.plan import Plan
 
 # State that PyTorch would round to the dtype of the parameter when it is loaded.
@@ -134,12 +142,18 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
         for group in self.param_groups:
             for name, value in extras.items():
                 group.setdefault(name, value)
+            check_rounding(group)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group of parameters, as in PyTorch."""
         if isinstance(param_group, dict):
             check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        try:
+            check_rounding({**EXTRAS, **self.param_groups[-1]})
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this optimizer or of its namesake in PyTorch."""
@@ -186,6 +200,7 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
         if not (found_inf is grad_scale is None or self._stays_on_device()):
             known = scaling.on_host()
             if known is None:
+                clear_gradients(self.param_groups)
                 return loss
             scaling = known
 
@@ -196,7 +211,9 @@ class FusedOptimizer(torch.optim.Optimizer, abc.ABC):
             plan, gradients = Plan.make(self)
             self._plan = plan
         known = scaling if plan.live else scaling.on_host()
-        if known is not None:
+        if known is None:
+            clear_gradients(self.param_groups)
+        else:
             self.gradient_norm = plan.run(self, gradients, known)
         return loss
 

@@ -48,11 +48,14 @@ class Bucket:
 
     def __init__(self, kind: Kind, counted: bool) -> None:
         self.kind = kind
-        # Without `counted` PyTorch keeps no count of steps: it is kept here.
         self._counted = counted
+        # Where PyTorch keeps no count of steps it is kept here; noise that depends on it asks for
+        # one that is saved.
+        self._own_count = not counted and not kind.stochastic
         self.updater = self._new_updater()
         self.params: list[torch.Tensor] = []
         self.places: list[int] = []
+        self._numbers: list[int] = []
         self._entries: list[Entries] = []
         # Per state of the rule, and of what is beside it, one tensor for each parameter.
         self._states: dict[str, list[torch.Tensor]] = {name: [] for name in self._state_names()}
@@ -68,22 +71,27 @@ class Bucket:
             ema=kind.ema,
             masters=kind.masters,
             live=kind.live,
+            stochastic=kind.stochastic,
             **device,
         )
 
     def _state_names(self) -> list[str]:
         names = [*self.updater.states]
-        names += self.updater.scalars if self._counted else self.updater.scalars[1:]
+        names += self.updater.scalars[1:] if self._own_count else self.updater.scalars
         names += ["ema"] if self.kind.ema else []
         return names + (["master"] if self.kind.masters else [])
 
     # ---- building --------------------------------------------------------------------------------
 
-    def add(self, p: torch.Tensor, place: int, entries: Entries | None) -> None:
-        """Add a parameter of the group at `place`, with its state in PyTorch's form."""
+    def add(self, p: torch.Tensor, place: int, entries: Entries | None, number: int) -> None:
+        """Add a parameter of the group at `place`, with its state in PyTorch's form.
+
+        `number` is that of the parameter among all of the optimizer.
+        """
         self.params.append(p)
         self.places.append(place)
-        self._counts.append(1.0)
+        self._numbers.append(number)
+        self._counts.append(1.0 if entries else 0.0)
         if entries is not None:
             self._entries.append(entries)
         for name, tensors in self._states.items():
@@ -92,6 +100,8 @@ class Bucket:
 
     def _state(self, p: torch.Tensor, name: str, entries: Entries) -> torch.Tensor:
         given = entries.get(name)
+        if name == "step" and not self._counted and given is None:
+            given = self._counts[-1]
         if name in self.updater.scalars:
             made = _scalar(name, given, p.device if self.kind.live else torch.device("cpu"))
         elif name in ("ema", "master"):
@@ -117,7 +127,7 @@ class Bucket:
         n = len(self.params)
         where = self.params[0].device if self.kind.live else "cpu"
         count = torch.tensor(self._counts, dtype=torch.float32, device=where)
-        if not self._counted:
+        if self._own_count:
             self._count = count  # the native side points to it
         self._tensors = [*self.params, *chain.from_iterable(self._states.values())]
         self._like = _core.TensorList(torch.Tensor, self.params)
@@ -131,7 +141,7 @@ class Bucket:
 
         lists = [self._look.addresses[i * n : i * n + n] for i in range(1 + len(self._states))]
         of = dict(zip(self._states, lists[1:], strict=True))
-        if not self._counted:
+        if self._own_count:
             of["step"] = [count.data_ptr() + 4 * i for i in range(n)]
         self.groups = sorted(set(self.places))
         # A complex number is two real ones, for every formula and for the norm.
@@ -149,6 +159,7 @@ class Bucket:
             groups=groups,
             ema=of.get("ema"),
             masters=of.get("master"),
+            numbers=self._numbers,
         )
         self._hand_over(self.updater)
 
@@ -216,15 +227,26 @@ class Bucket:
                 lr=list(map(float, rates)),
                 gradient_scale=scaling.factor,
                 max_norm=max_norm,
+                clear_gradient=self.kind.clears,
                 **self._queue(),
             )
-        torch.autograd.graph.increment_version(
+        stepped = (
             self.params if gradients.complete else [p for p in self.params if p.grad is not None]
         )
+        torch.autograd.graph.increment_version(stepped)
+        if self.kind.clears:
+            self._cleared(stepped)
         if self.kind.masters:
             self._versions = list(map(_VERSION, self.params))
         self._copies = []
         return norm
+
+    def _cleared(self, stepped: list[torch.Tensor]) -> None:
+        """Finish what the pass has begun: of copies it cleared only the copy."""
+        torch.autograd.graph.increment_version([p.grad for p in stepped])
+        for p, copy in zip(self.params, self._copies, strict=False):
+            if copy is not None and copy.data_ptr() != p.grad.data_ptr():
+                p.grad.detach().zero_()
 
     def _live_step(
         self,
@@ -249,6 +271,7 @@ class Bucket:
             lr=[0.0 if isinstance(rate, torch.Tensor) else rate for rate in rates],
             gradient_scale=scaling.factor,
             max_norm=max_norm,
+            clear_gradient=self.kind.clears,
             live={
                 "lr": [
                     (rate.data_ptr(), rate.dtype == torch.float64)

@@ -23,7 +23,9 @@ class SGD(FusedOptimizer, torch.optim.SGD):
     params, lr, momentum, dampening, weight_decay, nesterov, maximize
         As in ``torch.optim.SGD``. float32, float64, bfloat16, float16 and complex parameters of
         any shape.
-    foreach, fused, differentiable, master_weights, max_norm, ema
+    foreach, fused, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -59,6 +61,9 @@ class SGD(FusedOptimizer, torch.optim.SGD):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -72,7 +77,9 @@ class Adagrad(FusedOptimizer, torch.optim.Adagrad):
     ----------
     params, lr, lr_decay, weight_decay, initial_accumulator_value, eps, maximize
         As in ``torch.optim.Adagrad``.
-    foreach, fused, differentiable, master_weights, max_norm, ema
+    foreach, fused, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -105,6 +112,9 @@ class Adagrad(FusedOptimizer, torch.optim.Adagrad):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -118,7 +128,9 @@ class Adadelta(FusedOptimizer, torch.optim.Adadelta):
     ----------
     params, lr, rho, eps, weight_decay, maximize
         As in ``torch.optim.Adadelta``.
-    foreach, capturable, differentiable, master_weights, max_norm, ema
+    foreach, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -150,6 +162,9 @@ class Adadelta(FusedOptimizer, torch.optim.Adadelta):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...
 
 
@@ -165,7 +180,9 @@ class RMSprop(FusedOptimizer, torch.optim.RMSprop):
     ----------
     params, lr, alpha, eps, weight_decay, momentum, centered, maximize
         As in ``torch.optim.RMSprop``.
-    foreach, capturable, differentiable, master_weights, max_norm, ema
+    foreach, capturable, differentiable
+        See the module.
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See the module.
 
     Examples
@@ -199,4 +216,7 @@ class RMSprop(FusedOptimizer, torch.optim.RMSprop):
         master_weights: bool = False,
         max_norm: float | None = None,
         ema: float | None = None,
+        clear_gradients: bool = False,
+        stochastic_rounding: bool = False,
+        seed: int = 0,
     ) -> None: ...

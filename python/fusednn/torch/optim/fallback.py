@@ -78,6 +78,10 @@ class Others:
                 raise RuntimeError(
                     f"master_weights: {self.reasons[0]}, and PyTorch's code knows no masters"
                 )
+            if group["stochastic_rounding"] and params:
+                raise RuntimeError(
+                    f"stochastic_rounding: {self.reasons[0]}, and PyTorch's code rounds to nearest"
+                )
             groups.append({**group, "params": params})
             for p in params:
                 if group["ema"] is not None and p.grad is not None:
@@ -95,6 +99,15 @@ class Others:
                 if group["ema"] is not None and p.grad is not None:
                     average = optimizer.state[p]["ema"]
                     average.lerp_(p.detach().to(average.dtype), 1 - group["ema"])
+        clear_gradients(groups)
+
+
+def clear_gradients(groups: list[dict[str, Any]]) -> None:
+    """Do for groups that ask for it what a kernel does in its pass."""
+    for group in groups:
+        for p in group["params"] if group["clear_gradients"] else ():
+            if p.grad is not None:
+                p.grad.detach().zero_()
 
 
 def run_reference(optimizer: FusedOptimizer, groups: list[dict[str, Any]]) -> None:

@@ -10,11 +10,20 @@ from typing import Any, TypeAlias
 
 import torch
 
+from fusednn.errors import check_integer
+
 Group: TypeAlias = dict[str, Any]
 Number: TypeAlias = float | torch.Tensor
 
 # What a group has beside PyTorch's own options.
-EXTRAS: Mapping[str, Any] = {"master_weights": False, "max_norm": None, "ema": None}
+EXTRAS: Mapping[str, Any] = {
+    "master_weights": False,
+    "max_norm": None,
+    "ema": None,
+    "clear_gradients": False,
+    "stochastic_rounding": False,
+    "seed": 0,
+}
 
 NARROW = (torch.bfloat16, torch.float16)
 
@@ -26,15 +35,31 @@ def check_group(group: Mapping[str, Any]) -> None:
             "differentiable=True: a fused step writes to the parameters through pointers, which "
             "autograd cannot record; use the optimizer of torch.optim"
         )
-    flag = group.get("master_weights", False)
-    if not isinstance(flag, bool):
-        raise TypeError(f"master_weights={flag!r} must be True or False")
+    for name, value in EXTRAS.items():
+        if isinstance(value, bool) and not isinstance(group.get(name, value), bool):
+            raise TypeError(f"{name}={group[name]!r} must be True or False")
+    check_integer("seed", group.get("seed", 0), 0)
+    if group.get("stochastic_rounding") and group.get("master_weights"):
+        raise ValueError(
+            "stochastic_rounding=True and master_weights=True: a float32 copy loses nothing that "
+            "rounding at random could keep; choose one of them"
+        )
     norm = group.get("max_norm")
     if norm is not None and not _is_number(norm, 0, math.inf):
         raise ValueError(f"max_norm={norm!r} must be None or a number that is not negative")
     decay = group.get("ema")
     if decay is not None and not (_is_number(decay, 0, 1) and 0 < decay < 1):
         raise ValueError(f"ema={decay!r} must be None or a number between 0 and 1")
+
+
+def check_rounding(group: Mapping[str, Any]) -> None:
+    """Refuse stochastic rounding of what does not lie in memory as bfloat16."""
+    for i, p in enumerate(group["params"] if group["stochastic_rounding"] else ()):
+        if p.dtype != torch.bfloat16:
+            raise ValueError(
+                "stochastic_rounding=True is for bfloat16 parameters, number "
+                f"{i} of the group is {p.dtype}; give it a group with stochastic_rounding=False"
+            )
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
@@ -67,6 +92,8 @@ class Kind:
     ema: bool
     masters: bool
     device: str = "cpu"
+    stochastic: bool = False  # rounded at random
+    clears: bool = False  # gradients, in the same pass
     live: bool = False  # the numbers beside the tensors lie on the device: see is_live()
 
     @property
@@ -93,4 +120,13 @@ def kind_of(rule: str, group: Group, p: torch.Tensor, counted: bool) -> Kind:
     """The kind of a parameter in this group; `counted` is whether PyTorch counts its steps."""
     masters = bool(group["master_weights"]) and p.dtype in NARROW
     ema = group["ema"] is not None
-    return Kind(rule, p.dtype, ema, masters, p.device.type, is_live(group, p, counted))
+    return Kind(
+        rule,
+        p.dtype,
+        ema,
+        masters,
+        p.device.type,
+        group["stochastic_rounding"],
+        group["clear_gradients"],
+        is_live(group, p, counted),
+    )

@@ -20,6 +20,7 @@ from fusednn.torch.optim.options import (
     Kind,
     Number,
     check_group,
+    check_rounding,
     has_tensor,
     is_live,
     kind_of,
@@ -110,19 +111,21 @@ class Plan:
     def _fill(self, optimizer: FusedOptimizer, members: list[tuple[int, torch.Tensor]]) -> None:
         """Make buckets of these parameters, and their state where it is missing."""
         buckets: dict[Kind, Bucket] = {}
+        numbers = {id(p): i for i, p in enumerate(self.params)}
         for place, group in enumerate(optimizer.param_groups):
             params = [p for at, p in members if at == place]
             if not params:
                 continue
             view = self._views[place]
             rule = optimizer._rule(view)
+            check_rounding(group)
             optimizer._begin_state(group, params)
             for p in params:
                 kind = kind_of(rule, group, p, optimizer._counts_steps)
                 if kind not in buckets:
                     buckets[kind] = Bucket(kind, optimizer._counts_steps)
                 entries = optimizer.state[p] if _needs_state(optimizer, view) else None
-                buckets[kind].add(p, place, entries)
+                buckets[kind].add(p, place, entries, numbers[id(p)])
         self.buckets = list(buckets.values())
         for bucket in self.buckets:
             bucket.finish()
@@ -234,13 +237,15 @@ def _marks(optimizer: FusedOptimizer, view: Group) -> tuple[Any, ...]:
         optimizer._rule(view),
         view["ema"] is not None,
         view["master_weights"],
+        view["stochastic_rounding"],
+        view["clear_gradients"],
         view.get("capturable", False),
     )
 
 
 def _needs_state(optimizer: FusedOptimizer, view: Group) -> bool:
     """Whether PyTorch, or an option of ours, keeps something for each parameter."""
-    beside = view["ema"] is not None or view["master_weights"]
+    beside = view["ema"] is not None or view["master_weights"] or view["stochastic_rounding"]
     return beside or optimizer._counts_steps or bool(states_of(optimizer._rule(view)))
 
 

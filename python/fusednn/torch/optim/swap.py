@@ -12,7 +12,7 @@ import torch
 from fusednn.torch.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from fusednn.torch.optim.base import FusedOptimizer
 from fusednn.torch.optim.classic import SGD, Adadelta, Adagrad, RMSprop
-from fusednn.torch.optim.options import check_group
+from fusednn.torch.optim.options import check_group, check_rounding
 
 TWINS: dict[type[torch.optim.Optimizer], type[FusedOptimizer]] = {
     twin._reference: twin
@@ -26,6 +26,9 @@ def swap_optimizer(
     master_weights: bool = False,
     max_norm: float | None = None,
     ema: float | None = None,
+    clear_gradients: bool = False,
+    stochastic_rounding: bool = False,
+    seed: int = 0,
 ) -> FusedOptimizer:
     """Make an optimizer of torch.optim a fused one, in the middle of training.
 
@@ -38,7 +41,7 @@ def swap_optimizer(
     optimizer : torch.optim.Optimizer
         One of exactly these classes of torch.optim: SGD, Adam, AdamW, Adamax, NAdam, RAdam,
         Adagrad, Adadelta, RMSprop. A fused one is returned as it is.
-    master_weights, max_norm, ema
+    master_weights, max_norm, ema, clear_gradients, stochastic_rounding, seed
         See `fusednn.torch.optim`.
 
     Returns
@@ -74,9 +77,17 @@ def swap_optimizer(
             f"optimizer: {type(optimizer).__module__}.{type(optimizer).__qualname__} has no fused "
             f"twin; torch.optim's own {known} have one"
         )
-    extras = {"master_weights": master_weights, "max_norm": max_norm, "ema": ema}
+    extras = {
+        "master_weights": master_weights,
+        "max_norm": max_norm,
+        "ema": ema,
+        "clear_gradients": clear_gradients,
+        "stochastic_rounding": stochastic_rounding,
+        "seed": seed,
+    }
     for group in optimizer.param_groups:
         check_group({**extras, **group})
+        check_rounding({**extras, **group})
     own_step: Any = optimizer.__dict__.get("step")
     if own_step is not None and not hasattr(own_step, "_wrapped_by_lr_sched"):
         raise RuntimeError(
