@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,6 @@ _ENGINE_NAMES = {"identity": "linear", "logistic": "sigmoid", "exp": "exponentia
 NORM_MOMENTUM = 0.1
 NORM_EPSILON = 1e-5
 
-# Rows that go through all layers before the next ones: their values stay in cache.
-_BLOCK = 1024
 # Rows of a sparse matrix that are written out at a time.
 _DENSE_ROWS = 4096
 
@@ -92,77 +91,50 @@ class Weights:
     norms: Sequence[Sequence[np.ndarray]] = ()
 
 
-def dense_blocks(X: Any, dtype: np.dtype) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the rows of a matrix, sparse or not, as arrays of a dtype with the first row's number.
+def dense_blocks(X: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Yield the rows of a matrix, sparse or not, as arrays of a dtype.
 
     A matrix that is an array of this dtype comes in one piece and is not copied.
     """
     if isinstance(X, np.ndarray):
-        yield 0, np.ascontiguousarray(X, dtype=dtype)
+        yield np.ascontiguousarray(X, dtype=dtype)
         return
     X = X.tocsr()
     for begin in range(0, max(X.shape[0], 1), _DENSE_ROWS):
-        yield begin, np.ascontiguousarray(X[begin : begin + _DENSE_ROWS].toarray(), dtype=dtype)
+        yield np.ascontiguousarray(X[begin : begin + _DENSE_ROWS].toarray(), dtype=dtype)
 
 
 def forward(
     X: Any,
     weights: Weights,
     rules: Sequence[Activation],
-    out_rule: str,
     precision: str | None = None,
+    threads: int = 0,
 ) -> np.ndarray:
-    """Return the outputs for data.
+    """Return the values of the last layer for data, in one native call for an array.
 
-    It reads arrays and keeps nothing, so any number of threads may use a fitted estimator at once.
+    It reads arrays and keeps nothing: any number of threads may use a fitted estimator at once, and
+    whoever writes to its weights finds the change in the next prediction.
 
     Parameters
     ----------
     X : array or sparse matrix of shape (samples, features)
     weights : Weights
+        With norms for the first layers, for all, or for none.
     rules : list of Activation
-        Of the hidden layers.
-    out_rule : str
-        scikit-learn's name of the activation of the last layer.
+        One per layer.
     precision : str, optional
         "bfloat16" rounds the operands of the products.
+    threads : int
+        The most that work on it, 0 for as many as are worth it.
     """
-    dtype = weights.coefs[0].dtype
-    chain = [(rule.name, dict(rule.parameters)) for rule in rules]
-    chain.append((_ENGINE_NAMES.get(out_rule, out_rule), {}))
-    result = np.empty((X.shape[0], weights.coefs[-1].shape[1]), dtype)
-    for first, block in dense_blocks(X, dtype):
-        for begin in range(0, len(block), _BLOCK):
-            rows = block[begin : begin + _BLOCK]
-            place = first + begin
-            _forward_block(rows, weights, chain, result[place : place + len(rows)], precision)
-    return result
-
-
-def _forward_block(
-    x: np.ndarray,
-    weights: Weights,
-    chain: Sequence[tuple[str, dict[str, float]]],
-    out: np.ndarray,
-    precision: str | None,
-) -> None:
-    last = len(chain) - 1
-    for place, (name, parameters) in enumerate(chain):
-        coef, intercept = weights.coefs[place], weights.intercepts[place]
-        if place == last:
-            _core.dense_forward(x, coef, intercept, name, parameters, out=out, precision=precision)
-        elif weights.norms:
-            x = _core.dense_forward(x, coef, intercept, "linear", {}, precision=precision)[0]
-            x = finish_hidden(x, Activation(name, **parameters), weights.norms[place])
-        else:
-            x = _core.dense_forward(x, coef, intercept, name, parameters, precision=precision)[0]
-
-
-def finish_hidden(x: np.ndarray, rule: Activation, norm: Sequence[np.ndarray] | None) -> np.ndarray:
-    """Return what a hidden layer makes of its products: normalised if it is, and activated."""
-    if norm is not None:
-        gamma, beta, mean, variance = norm
-        x = _core.batch_norm_forward(
-            x, gamma, beta, mean, variance, False, NORM_MOMENTUM, NORM_EPSILON
-        )[0]
-    return _core.activation_forward(rule.name, dict(rule.parameters), x, x)
+    described = zip(weights.coefs, weights.intercepts, rules, strict=True)
+    layers = [
+        (coef, intercept, rule.name, dict(rule.parameters), norm)
+        for (coef, intercept, rule), norm in zip_longest(described, weights.norms)
+    ]
+    parts = [
+        _core.dense_layers(block, layers, NORM_EPSILON, precision, threads)
+        for block in dense_blocks(X, weights.coefs[0].dtype)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fusednn.sklearn.architecture import Weights, activation_of, finish_hidden, forward
+from fusednn.sklearn.architecture import Weights, activation_of, forward
 from fusednn.sklearn.compat import Interval, Tagged, check_sample_weight, validate_data
 from fusednn.sklearn.regressor import MLPRegressor
+from fusednn.sklearn.threads import thread_limit
 
 
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tagged):
@@ -188,14 +189,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _part(self, X: Any, first: int, end: int) -> np.ndarray:
         network = self.network_
-        coefs, intercepts = network.coefs_[first:end], network.intercepts_[first:end]
-        norms = network.batch_norms_
-        rules = network._rules(len(network.coefs_) - 1)[first : end - 1]
-        if end == len(network.coefs_):
-            weights = Weights(coefs, intercepts, norms[first:])
-            return forward(X, weights, rules, network.out_activation_)
-        # Its last layer is a hidden one of the whole, with a norm where the others have one.
-        weights = Weights(coefs, intercepts, norms[first : end - 1])
-        code = forward(X, weights, rules, "identity")
-        norm = norms[end - 1] if norms else None
-        return finish_hidden(code, activation_of(self.code_activation), norm)
+        # The code is a hidden layer of the whole, with a norm where the others have one.
+        rules = [
+            *network._rules(len(network.coefs_) - 1),
+            activation_of(network.out_activation_),
+        ]
+        weights = Weights(
+            network.coefs_[first:end],
+            network.intercepts_[first:end],
+            network.batch_norms_[first:end],
+        )
+        return forward(X, weights, rules[first:end], threads=thread_limit())

@@ -6,11 +6,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fusednn import initializers
@@ -31,10 +31,34 @@ from fusednn.sklearn.engine import Engine, Samples, Settings
 from fusednn.sklearn.objectives import Objective
 from fusednn.sklearn.optimizer import Optimizer
 from fusednn.sklearn.parameters import CheckedParameters
+from fusednn.sklearn.random_state import random_numbers
 from fusednn.sklearn.stochastic import StochasticFit, Validation
 from fusednn.sklearn.threads import thread_limit
 
+# X, y as a matrix of one column per output, and the weights of the rows: checked.
+Data = tuple[Any, np.ndarray, np.ndarray | None]
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of fit or partial_fit is to do.
+
+    Attributes
+    ----------
+    first : bool
+        Whether to begin with new weights.
+    incremental : bool
+        Whether it is partial_fit, which goes on with the optimizer's state.
+    validation_data : tuple or None
+    epochs : int
+        At most.
+    """
+
+    first: bool
+    incremental: bool
+    validation_data: Any
+    epochs: int
 
 
 class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
@@ -52,7 +76,8 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         """Return validation data checked, y as a matrix of one column per output."""
         raise NotImplementedError(f"{type(self).__name__} must define _validate_others()")
 
-    def _objective(self, n_outputs: int) -> Objective:
+    def _objective(self, y: np.ndarray) -> Objective:
+        """Return what is minimised for such targets; ValueError where it is not for them."""
         raise NotImplementedError(f"{type(self).__name__} must define _objective()")
 
     def _score_outputs(
@@ -94,6 +119,7 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         return tuple(float(rate) for rate in rates)
 
     def _check_combinations(self) -> None:
+        self._hidden_sizes()
         if self.solver == "lbfgs":
             batchwise = {"dropout": 0, "batch_norm": False, "schedule": None, "callbacks": None}
             for name, off in batchwise.items():
@@ -137,41 +163,46 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         """
         self._validate_params()
         self._check_combinations()
-        return self._fit(X, y, sample_weight, False, validation_data, self.max_iter)
+        return self._fit(X, y, sample_weight, self._request(validation_data))
 
-    def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        incremental: bool,
-        validation_data: Any,
-        epochs: int,
-    ) -> Any:
-        hidden = self._hidden_sizes()
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+    def _request(self, validation_data: Any = None) -> Request:
+        """Return what `fit` does."""
+        first = not hasattr(self, "coefs_") or not self.warm_start
+        return Request(first, False, validation_data, self.max_iter)
+
+    def _fit_examined(self, X: Any, y: np.ndarray, attributes: Mapping[str, Any]) -> Any:
+        """Fit to what an estimator like this one has examined, with the attributes it then had."""
+        self._validate_params()
+        self._check_combinations()
+        self.__dict__.update(attributes)
+        return self._train((X, y, None), self._request(), {})
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, request: Request) -> Any:
         given = {"X": X, "y": y, "metadata": None}
-        X, y = self._validate_input(X, y, incremental, reset=first)
+        X, y = self._validate_input(X, y, request.incremental, reset=request.first)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
             given["metadata"] = {"sample_weight": sample_weight}
-        sample_weight = self._weigh(y, sample_weight)
-        if self.early_stopping and incremental:
+        if self.early_stopping and request.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        return self._train((X, y, sample_weight), request, given)
+
+    def _train(self, data: Data, request: Request, given: dict[str, Any]) -> Any:
+        """Fit to data that have been checked; `given` is what scikit-learn's callbacks are told."""
+        X, y, sample_weight = data
+        sample_weight = self._weigh(y, sample_weight)
         self.n_outputs_ = y.shape[1]
-        objective = self._objective(self.n_outputs_)
-        self._random_state = check_random_state(self.random_state)
+        objective = self._objective(y)
+        self._random_state = random_numbers(self.random_state)
         dtype = np.dtype(X.dtype if self.precision == "auto" else self._numbers())
-        if first:
-            self._initialize([X.shape[1], *hidden, self.n_outputs_], objective, dtype)
+        if request.first:
+            self._initialize([X.shape[1], *self._hidden_sizes(), y.shape[1]], objective, dtype)
 
         engine = self._prepare_engine(objective, dtype)
         if self.solver == "lbfgs":
             lbfgs.fit(self, engine, _samples(X, y, sample_weight, objective, engine))
         else:
-            self._fit_stochastic(
-                (X, y, sample_weight), engine, incremental, validation_data, epochs, given
-            )
+            self._fit_stochastic((X, y, sample_weight), engine, request, given)
         self._keep(engine, dtype)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
@@ -267,25 +298,19 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         self.batch_norms_ = [list(norm) for norm in weights.norms]
 
     def _fit_stochastic(
-        self,
-        data: tuple[Any, np.ndarray, np.ndarray | None],
-        engine: Engine,
-        incremental: bool,
-        validation_data: Any,
-        epochs: int,
-        given: dict[str, Any],
+        self, data: Data, engine: Engine, request: Request, given: dict[str, Any]
     ) -> None:
-        if not incremental or not hasattr(self, "_optimizer"):
+        if not request.incremental or not hasattr(self, "_optimizer"):
             self._optimizer = self._new_optimizer()
         # Whoever set the fitted attributes by hand may not know these.
         for name, start in (("history_", {}), ("validation_loss_curve_", None)):
             if not hasattr(self, name):
                 setattr(self, name, start)
         objective = engine.settings.objective
-        observers = Observers(self, epochs, given)
+        observers = Observers(self, request.epochs, given)
         others = None
-        if validation_data is not None:
-            others = self._check_validation(validation_data)
+        if request.validation_data is not None:
+            others = self._check_validation(request.validation_data)
         elif self.early_stopping:
             data, others = self._split(*data)
         train = _samples(*data, objective, engine)
@@ -297,9 +322,9 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
                 samples, lambda outputs: self._score_outputs(outputs, y_others, weight)
             )
         fit = StochasticFit(self, engine, self._optimizer, train, validation, observers)
-        fit.run(epochs, self._random_state, limited=not incremental)
+        fit.run(request.epochs, self._random_state, limited=not request.incremental)
 
-    def _split(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> tuple:
+    def _split(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> tuple[Data, Data]:
         """Return what is trained on, and the part that early stopping is decided by."""
         arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
         parts = train_test_split(
@@ -317,7 +342,7 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
             )
         return (parts[0], parts[2], parts[4]), (parts[1], parts[3], parts[5])
 
-    def _check_validation(self, given: Any) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    def _check_validation(self, given: Any) -> Data:
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
             raise ValueError(
                 "validation_data must be (X, y) or (X, y, sample_weight), got "
@@ -379,11 +404,11 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         intercepts = [np.asarray(intercept, dtype) for intercept in self.intercepts_]
         weights = Weights(coefs, intercepts, self._norms())
         precision = "bfloat16" if self.precision == "bfloat16" else None
-        rules = self._rules(len(coefs) - 1)
         out_rule = self.out_activation_
         if ranked and out_rule == "softmax":
             out_rule = "identity"
-        return forward(X, weights, rules, out_rule, precision)
+        rules = [*self._rules(len(coefs) - 1), activation_of(out_rule)]
+        return forward(X, weights, rules, precision, thread_limit())
 
     def _plainly_good(self, X: Any, reset: bool = False) -> bool:
         """Whether X is an array that the whole examination would find nothing wrong with.
@@ -400,19 +425,23 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
             and math.isfinite(X.sum())
         )
 
+    def _both_plainly_good(self, X: Any, y: Any, reset: bool) -> bool:
+        """Whether the same is true of X, and y is as plain: a number for each row."""
+        return (
+            self._plainly_good(X, reset)
+            and type(y) is np.ndarray
+            and y.shape == X.shape[:1]
+            and y.dtype.kind in "biuf"
+            and math.isfinite(y.sum())
+        )
+
     def _examine(self, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, Any]:
         """Return data for training as scikit-learn's examination leaves them.
 
         It takes as long as some epochs of a small network; so here, too, what is most common is
         seen at once.
         """
-        if (
-            self._plainly_good(X, reset)
-            and type(y) is np.ndarray
-            and y.shape == X.shape[:1]
-            and y.dtype.kind in "biuf"
-            and math.isfinite(y.sum())
-        ):
+        if self._both_plainly_good(X, y, reset):
             if reset:
                 self.n_features_in_ = X.shape[1]
             return X, y

@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fusednn.sklearn import scores
-from fusednn.sklearn.base import BaseMLP
+from fusednn.sklearn.base import BaseMLP, Request
 from fusednn.sklearn.compat import StrOptions, first_partial_fit, with_callbacks
 from fusednn.sklearn.objectives import CLASSIFICATION_LOSSES, Objective, for_classes
 
@@ -265,8 +265,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Whether exactly one class is right, out of more than two."""
         return self._label_binarizer.y_type_ == "multiclass"
 
-    def _objective(self, n_outputs: int) -> Objective:
-        return for_classes(self.loss, n_outputs, self._exclusive())
+    def _objective(self, y: np.ndarray) -> Objective:
+        return for_classes(self.loss, y.shape[1], self._exclusive())
 
     def _weigh(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         if self.class_weight is None:
@@ -317,7 +317,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if first_partial_fit(self, classes):
             several = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if several else classes)
-        return self._fit(X, y, sample_weight, True, None, epochs)
+        first = not hasattr(self, "coefs_")
+        return self._fit(X, y, sample_weight, Request(first, True, None, epochs))
 
     # ---- predictions ---------------------------------------------------------------------------
 

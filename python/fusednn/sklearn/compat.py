@@ -8,6 +8,7 @@ from typing import Any
 
 import sklearn
 from sklearn.base import BaseEstimator, is_classifier
+from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
 from sklearn.utils._param_validation import Interval as Interval
 from sklearn.utils._param_validation import Options as Options
 from sklearn.utils._param_validation import StrOptions as StrOptions
@@ -37,6 +38,11 @@ else:
 
         def _more_tags(self) -> dict[str, Any]:
             return {"multilabel": is_classifier(self)}
+
+
+def warn_of_failures(noted: list[dict[str, Any]], error_score: Any) -> None:
+    """Warn of fits of a search that failed; ValueError where all of them did."""
+    _warn_or_raise_about_fit_failures(noted, error_score)
 
 
 def check_sample_weight(sample_weight: Any, X: Any) -> Any:

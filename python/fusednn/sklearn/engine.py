@@ -324,6 +324,6 @@ class Engine:
         """Return the values of the last layer, without its activation."""
         parts = [
             self._network.predict([block], [self._output], max_threads=self.settings.threads)[0]
-            for _, block in dense_blocks(X, np.dtype(self.settings.dtype))
+            for block in dense_blocks(X, np.dtype(self.settings.dtype))
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import make_constraint
 
 from fusednn import activations, initializers, optimizers
@@ -75,6 +76,20 @@ class CheckedParameters(BaseEstimator):
     def _get_param_names(cls) -> list[str]:
         # scikit-learn reads the constructor's signature anew each time it clones an estimator.
         return super()._get_param_names()
+
+    def _like(self, parameters: Mapping[str, Any]) -> Any:
+        """Return a clone with other values of some parameters.
+
+        `clone` copies every value to be safe, numbers and strings, too, and `set_params` looks each
+        name up again; a search has better things to do.
+        """
+        if not parameters.keys() <= set(self._get_param_names()):
+            return clone(self).set_params(**clone(parameters, safe=False))  # has words for it
+        given = {**self.get_params(deep=False), **parameters}
+        for name, value in given.items():
+            if type(value) not in _SIMPLE:
+                given[name] = clone(value, safe=False)
+        return type(self)(**given)
 
     @classmethod
     @functools.cache

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fusednn.losses import Loss
 from fusednn.sklearn import scores
-from fusednn.sklearn.base import BaseMLP
+from fusednn.sklearn.base import BaseMLP, Request
 from fusednn.sklearn.compat import StrOptions, with_callbacks
 from fusednn.sklearn.objectives import REGRESSION_LOSSES, Objective, for_values
 
@@ -195,21 +195,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X, y = self._examine(X, y, reset, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        y = y.reshape(len(y), -1)
-        if self.loss == "poisson" and len(y) and y.min() < 0:
-            raise ValueError(f"loss='poisson' needs y of at least 0, got {y.min():g}")
-        return X, y
+        return X, y.reshape(len(y), -1)
 
     def _validate_others(self, X: Any, y: Any) -> tuple[Any, Any]:
         X, y = self._validate_input(X, y, True, reset=False)
+        self._check_range(y)
         if y.shape[1] != self.n_outputs_:
             raise ValueError(
                 f"validation_data: y has {y.shape[1]} columns, expected {self.n_outputs_}"
             )
         return X, y
 
-    def _objective(self, n_outputs: int) -> Objective:
-        return for_values(self.loss, n_outputs)
+    def _objective(self, y: np.ndarray) -> Objective:
+        self._check_range(y)
+        return for_values(self.loss, y.shape[1])
+
+    def _check_range(self, y: np.ndarray) -> None:
+        if self.loss == "poisson" and len(y) and y.min() < 0:
+            raise ValueError(f"loss='poisson' needs y of at least 0, got {y.min():g}")
 
     def _score_outputs(
         self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None
@@ -244,7 +247,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         self._validate_params()
         self._check_combinations()
-        return self._fit(X, y, sample_weight, True, None, epochs)
+        first = not hasattr(self, "coefs_")
+        return self._fit(X, y, sample_weight, Request(first, True, None, epochs))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the value of each row, or one per output.

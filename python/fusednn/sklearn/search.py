@@ -3,17 +3,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import joblib
 import numpy as np
-from sklearn.model_selection import GridSearchCV, ParameterGrid, ParameterSampler
+import sklearn
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import GridSearchCV, ParameterGrid, ParameterSampler, check_cv
 
 from fusednn import _core
 from fusednn.errors import check_integer, unknown_choice
+from fusednn.sklearn.classifier import MLPClassifier
+from fusednn.sklearn.compat import warn_of_failures
+from fusednn.sklearn.regressor import MLPRegressor
 from fusednn.sklearn.threads import one_thread_per_model
+from fusednn.sklearn.trials import Fold, evaluate, fold_of
 
 _SEARCHES = ("grid", "random", "halving")
 
@@ -114,10 +123,78 @@ class FusedSearchCV(GridSearchCV):
         if self.n_iter is not None:
             check_integer("n_iter", self.n_iter, 1)
         check_integer("factor", self.factor, 2)
-        jobs = self.n_jobs if self.n_jobs is not None else _core.num_threads()
-        with joblib.parallel_config("threading", n_jobs=jobs), one_thread_per_model():
-            super().fit(X, y, **params)
+        with joblib.parallel_config("threading", n_jobs=self._jobs()), one_thread_per_model():
+            if not params and self._is_plain(X, y):
+                return self._fit_plain(X, y)
+            return super().fit(X, y, **params)
+
+    def _jobs(self) -> int:
+        return _core.num_threads() if self.n_jobs is None else self.n_jobs
+
+    # ---- the short way -------------------------------------------------------------------------
+
+    def _is_plain(self, X: Any, y: Any) -> bool:
+        """Whether the fits differ in parameters and rows only, and nobody watches them."""
+        estimator = self.estimator
+        return (
+            type(estimator) in (MLPClassifier, MLPRegressor)
+            and self.scoring is None
+            and not self.verbose
+            and not hasattr(self, "_skl_callbacks")
+            and not hasattr(estimator, "_skl_callbacks")
+            and clone(estimator)._both_plainly_good(X, y, reset=True)
+            and (not is_classifier(estimator) or y.dtype.kind in "biu")
+        )
+
+    def _fit_plain(self, X: np.ndarray, y: np.ndarray) -> FusedSearchCV:
+        """Do what GridSearchCV.fit does where all is plain."""
+        self._validate_params()
+        scorer, refit_metric = self._get_scorers()
+        base = clone(self.estimator)
+        splitter = check_cv(self.cv, y, classifier=is_classifier(base))
+        folds = [fold_of(base, X, y, split) for split in splitter.split(X, y)]
+        candidates: list[Mapping[str, Any]] = []
+        noted: list[dict[str, Any]] = []
+        notes: dict[str, list[Any]] = {}
+        results: Mapping[str, Any] = {}
+        settings = sklearn.get_config()
+
+        def trial(of: tuple[Mapping[str, Any], Fold]) -> dict[str, Any]:
+            # A new thread knows nothing of the caller's settings of scikit-learn.
+            with sklearn.config_context(**settings):
+                return evaluate(base, *of, self)
+
+        def evaluate_candidates(
+            given: Sequence[Mapping[str, Any]], more_results: Mapping[str, Any] | None = None
+        ) -> Mapping[str, Any]:
+            nonlocal results
+            found = list(pool.map(trial, itertools.product(given, folds)))
+            if not found:
+                raise ValueError("No fits were performed: there are no candidates or no splits")
+            warn_of_failures(found, self.error_score)
+            candidates.extend(given)
+            noted.extend(found)
+            for name, values in (more_results or {}).items():
+                notes.setdefault(name, []).extend(values)
+            results = self._format_results(candidates, len(folds), noted, notes)
+            return results
+
+        with ThreadPoolExecutor(joblib.effective_n_jobs(self._jobs())) as pool:
+            self._run_search(evaluate_candidates)
+        self.cv_results_, self.n_splits_ = results, len(folds)
+        self.scorer_, self.multimetric_ = scorer, False
+        self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+        if not callable(self.refit):
+            self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+        self.best_params_ = results["params"][self.best_index_]
+        if self.refit:
+            best = clone(base).set_params(**clone(self.best_params_, safe=False))
+            begin = time.perf_counter()
+            self.best_estimator_ = best.fit(X, y)
+            self.refit_time_ = time.perf_counter() - begin
         return self
+
+    # ---- the candidates ------------------------------------------------------------------------
 
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
         candidates = self._candidates()

@@ -8,19 +8,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from fusednn import _core
 from fusednn.callbacks import CallbackList
 from fusednn.sklearn.compat import Observers
 from fusednn.sklearn.engine import Engine, Penalty, Plateau, Samples
 from fusednn.sklearn.optimizer import Optimizer
 
-# Epochs that are trained in one call: so many at first, then more while a call takes less than so
-# many seconds and their orders have no more than so many numbers.
-_FIRST_EPOCHS = 8
+# Epochs that are trained in one call: at first as many as read so many weights, which takes a few
+# milliseconds, then more while a call takes less than so many seconds; in any case their orders
+# have no more than so many numbers.
+_FIRST_WEIGHTS = 2e8
 _LONG = 0.025
 _ORDERS = 1 << 20
 
@@ -68,7 +71,7 @@ def batch_size_of(estimator: Any, n: int) -> int:
     if estimator.batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=5,
+            stacklevel=6,
         )
     return int(min(max(estimator.batch_size, 1), n))
 
@@ -82,27 +85,34 @@ class Orders:
     random_state : RandomState or None
         What shuffles them; None leaves them as they lie. The numbers are those scikit-learn draws,
         so the same seed gives the same batches.
+    goes_on : bool
+        Whether more may be drawn from `random_state` after the orders that are kept, by this object
+        or by somebody else. To remember what it was before a draw takes as long as some orders.
     """
 
-    def __init__(self, rows: int, random_state: np.random.RandomState | None) -> None:
+    def __init__(
+        self, rows: int, random_state: np.random.RandomState | None, goes_on: bool = True
+    ) -> None:
         self._random_state = random_state
-        self._order = np.arange(rows)
+        self._goes_on = goes_on
+        self._order = np.arange(rows, dtype=np.int64)
 
     def draw(self, n: int) -> np.ndarray | None:
         """Return the order of each of the next n epochs."""
         if self._random_state is None:
             return None
-        self._before = n, self._order, self._random_state.get_state(legacy=False)
-        drawn = np.empty((n, self._order.size), np.int64)
-        for epoch in drawn:
-            places = np.arange(self._order.size)
-            self._random_state.shuffle(places)
-            self._order = epoch[...] = self._order[places]
+        if self._goes_on:
+            self._before = n, self._order, self._random_state.get_state(legacy=False)
+        generator = self._random_state._bit_generator
+        with generator.lock:
+            drawn = _core.shuffled_orders(generator.capsule, self._order, n)
+        if n > 0:
+            self._order = drawn[-1]
         return drawn
 
     def keep(self, n: int) -> None:
-        """Be as if only the first n orders of the last draw had been drawn."""
-        if self._random_state is None or n == self._before[0]:
+        """Be as if only the first n orders of the last draw had been drawn, where that matters."""
+        if self._random_state is None or not self._goes_on or n == self._before[0]:
             return
         _, self._order, state = self._before
         self._random_state.set_state(state)
@@ -154,7 +164,10 @@ class StochasticFit:
         self.engine.use(self.optimizer, Penalty(float(estimator.alpha), float(estimator.l1)))
         estimator.n_iter_ = 0
         logs: dict[str, float] = {}
-        orders = Orders(rows, random_state if estimator.shuffle else None)
+        # With a seed the generator is this fit's own, and only "adaptive" goes on after a plateau.
+        own = isinstance(estimator.random_state, Integral)
+        goes_on = not own or self.optimizer.schedule == "adaptive"
+        orders = Orders(rows, random_state if estimator.shuffle else None, goes_on)
         ahead = not hooks.callbacks and self._alone()
         losses = (self._ahead if ahead else self._one_by_one)(orders, epochs, batch_size)
         try:
@@ -175,10 +188,10 @@ class StochasticFit:
                         f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
                         "optimization hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=5,
+                        stacklevel=6,
                     )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warnings.warn("Training interrupted by user.", stacklevel=6)
         hooks.end(logs)
         if self.best is not None:
             self.view.set_weights(self.best)
@@ -209,7 +222,8 @@ class StochasticFit:
         The call ends where the estimator does, so no epoch too many is trained.
         """
         estimator = self.estimator
-        done, n = 0, _FIRST_EPOCHS
+        weights = sum(kernel.size for kernel in self.engine.kernels)
+        done, n = 0, max(int(_FIRST_WEIGHTS / (weights * self.train.rows)), 1)
         while done < epochs:
             n = min(n, epochs - done, max(_ORDERS // self.train.rows, 1))
             plateau = Plateau(
