@@ -129,7 +129,7 @@ class Matcher {
   }
 
   // Results that wait for the end of a list stand between commands of the layers, and so do layers that
-  // do not belong to the row.
+  // do not belong to the row. The launch may run ahead of them, for in such lists no memory is used twice.
   static bool may_stand_between(const Command& command) {
     return command.apart && (as<Sum>(command) != nullptr || as<Tally>(command) != nullptr ||
                              as<DenseBackwardInput>(command) != nullptr ||

@@ -95,7 +95,7 @@ class Working : public PointerLister<Working> {
     return *(behind - 1);
   }
 
-  std::vector<Range> ranges;  // by address; none touches another one
+  std::vector<Range> ranges;  // by address; none overlaps another one
   std::vector<Pointer> pointers;
 
  private:
@@ -117,7 +117,8 @@ class Working : public PointerLister<Working> {
               [](const Range& a, const Range& b) { return a.begin < b.begin; });
     std::vector<Range> merged;
     for (const Range& range : ranges) {
-      if (merged.empty() || range.begin > merged.back().end()) {
+      // Neighbours stay apart: one may be written back, while the other holds pointers that must not be.
+      if (merged.empty() || range.begin >= merged.back().end()) {
         merged.push_back(range);
         continue;
       }
