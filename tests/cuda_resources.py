@@ -27,8 +27,10 @@ Usage = dict[str, dict[str, dict[str, int]]]  # architecture, kernel, number
 
 def demangled(names: list[str]) -> list[str]:
     """Return file and name of each kernel, without template arguments and parameters."""
+    if not names:
+        return []
     run = subprocess.run(["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True)
-    if run.returncode != 0 or not names:
+    if run.returncode != 0:
         raise SystemExit("c++filt: " + run.stderr)
     result = []
     for mangled, line in zip(names, run.stdout.splitlines(), strict=True):
@@ -86,6 +88,9 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="take what is used as the budget")
     arguments = parser.parse_args()
     usage = read("".join(log.read_text() for log in arguments.log))
+    if not usage:
+        print("no kernel was compiled anew: there is nothing to compare")
+        return 0
     if arguments.write:
         BUDGET.write_text(json.dumps(usage, indent=1, sort_keys=True) + "\n")
         return 0
