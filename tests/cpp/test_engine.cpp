@@ -165,17 +165,19 @@ Schedule prepare_team(const Command* commands, int n, int max_threads) {
   schedule.nanoseconds = cpu::backend().prepare(commands, n, 1).nanoseconds;
   return schedule;
 }
-void execute_with_team(const Command* commands, int n, const Schedule& schedule, void* workspace) {
+void execute_with_team(const Command* commands, int n, const Schedule& schedule, void* workspace,
+                       int times) {
   Schedule awake = schedule;
   awake.nanoseconds = HUGE_VAL;
-  cpu::backend().execute(commands, n, awake, workspace, 1);
+  cpu::backend().execute(commands, n, awake, workspace, times);
 }
 
 // Now with the team, now alone, as if trials kept changing its mind.
-void execute_either_way(const Command* commands, int n, const Schedule& schedule, void* workspace) {
+void execute_either_way(const Command* commands, int n, const Schedule& schedule, void* workspace,
+                        int times) {
   static int runs = 0;
   if (schedule.pace != nullptr) schedule.pace->team = ++runs % 3 == 0;
-  execute_with_team(commands, n, schedule, workspace);
+  execute_with_team(commands, n, schedule, workspace, times);
 }
 
 std::vector<float> trained(int threads, double clip_norm, bool either_way = false) {
@@ -246,7 +248,9 @@ void test_each_kind_of_step_finds_its_way() {
 int reversed_runs = 0;
 
 // Runs commands that may run side by side in the opposite order, each alone.
-void execute_reversed(const Command* commands, int n, const Schedule& schedule, void* workspace) {
+void execute_reversed(const Command* commands, int n, const Schedule& schedule, void* workspace,
+                      int times) {
+  assert(times == 1);  // as all that runs on the host
   for (int begin = 0, end; begin < n; begin = end) {
     end = begin + 1;
     while (end < n && commands[end - 1].beside_next) ++end;
