@@ -92,7 +92,7 @@ demo: $(VENV)/.stamp-extras-$(DEMO_EXTRAS) $(VENV)/.stamp-fusednn
 test: $(VENV)/.stamp-extras-$(TEST_EXTRAS) $(VENV)/.stamp-fusednn
 	$(BIN)/cmake --build $(BUILD)/release --target cpp_tests
 	$(BIN)/ctest --test-dir $(BUILD)/release --output-on-failure -j2
-	FUSEDNN_BUILD_DIR=$(BUILD)/release $(BIN)/python -m pytest -q -m "not slow"
+	FUSEDNN_BUILD_DIR=$(BUILD)/release $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 # Assertions that `make test` makes as well, many times more often or on more data.
 test-slow: $(VENV)/.stamp-extras-$(TEST_EXTRAS) $(VENV)/.stamp-fusednn

@@ -12,7 +12,7 @@ import pytest
 import fusednn
 import oracle
 from fusednn import _core
-from fusednn.bench import ceilings, goals, networks, reference, rivals
+from fusednn.bench import ceilings, goals, loops, networks, reference, rivals
 from fusednn.bench import suites as suites_module
 from fusednn.bench.suites import gemm, loss, optimizer, step
 from fusednn.bench.suites import torch as torch_suite
@@ -53,7 +53,7 @@ def test_every_rule_has_its_cases():
 def test_products_begin_with_a_line_of_memory():
     # torch's arrays do, so everybody's shall: a vector across two lines takes twice as long.
     for shape in [(3, 5, 7), (67, 131, 97)]:
-        assert all(array.ctypes.data % gemm.LINE == 0 for array in gemm._arrays(shape))
+        assert all(array.ctypes.data % loops.LINE == 0 for array in gemm._arrays(shape))
 
 
 def test_growth_has_its_axes():
