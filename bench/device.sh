@@ -105,8 +105,10 @@ tests() {
     --device cuda "$@"
 }
 
-everything="tests/rules tests/optim/test_optim.py tests/bindings/test_cuda.py tests/bindings/test_cuda_steps.py tests/bindings/test_resident.py tests/bindings/test_fusion.py
-  tests/bindings/test_device_arrays.py tests/bindings/test_network.py tests/bindings/test_ops.py
+everything="tests/rules tests/optim/test_optim.py
+  tests/bindings/test_cuda.py tests/bindings/test_cuda_steps.py tests/bindings/test_resident.py
+  tests/bindings/test_fusion.py tests/bindings/test_device_arrays.py
+  tests/bindings/test_network.py tests/bindings/test_ops.py
   tests/python/test_layers.py tests/python/test_losses.py tests/python/test_optimizers.py
   tests/python/test_models.py tests/python/test_saving.py tests/fused_torch/test_on_device.py"
 
