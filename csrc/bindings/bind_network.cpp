@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
 #include "bindings/array.h"
 #include "bindings/bindings.h"
 #include "bindings/network_data.h"
+#include "bindings/orders.h"
 #include "bindings/outside.h"
 #include "bindings/specs.h"
 #include "engine/epochs.h"
@@ -300,40 +302,32 @@ py::dict train(BoundNetwork& self, const py::list& inputs, const py::list& targe
                    {begun, batch_size, order, watcher, interval, max_threads, mixup}, schedules);
 }
 
-double number_of(const py::dict& given, const char* key, const char* argument) {
-  if (!given.contains(key)) {
-    throw std::invalid_argument(std::string(argument) + ": has no '" + key + "'");
-  }
-  return py::cast<double>(given[key]);
-}
-
-// Epochs until the loss no longer falls; `plateau` is brought up to date, also where Ctrl-C ends them.
+// Plateau and losses are brought up to date, also where Ctrl-C ends the epochs.
 void train_epochs(BoundNetwork& self, const py::list& inputs, const py::list& targets,
-                  Index batch_size, Index epochs, const py::dict& plateau, const py::object& order,
-                  int max_threads, const py::dict& schedules) {
-  if (epochs < 0) {
-    throw std::invalid_argument("epochs=" + std::to_string(epochs) + " must not be negative");
-  }
-  const auto number = [&](const char* key) { return number_of(plateau, key, "plateau"); };
-  engine::Plateau rule;
-  rule.tol = number("tol");
-  rule.patience = number("patience");
-  rule.best = number("best");
-  rule.stalls = static_cast<Index>(number("stalls"));
-  const engine::EpochLoss loss{number("factor"), number("offset")};
+                  Index batch_size, Index n, engine::Plateau& plateau, py::list& losses,
+                  std::optional<Orders*> given, double factor, double offset, int max_threads,
+                  const py::dict& schedules) {
+  if (n < 0) throw std::invalid_argument("epochs=" + std::to_string(n) + " must not be negative");
   const BoundNetwork::Use use(self, "train_epochs");
   Data data = read_data(self.network, inputs, targets, py::none());
+  const Index rows = data.set.rows;
+  Orders* const orders = given.value_or(nullptr);
+  if (orders != nullptr && orders->rows() != rows) {
+    throw std::invalid_argument("orders: are of " + std::to_string(orders->rows()) +
+                                " rows, expected " + std::to_string(rows));
+  }
   engine::RunOptions options = options_of(batch_size, max_threads);
-  options.order = read_order(data, order, epochs);
-  const Index steps = (data.set.rows + batch_size - 1) / batch_size;
-  options.schedules = read_schedules(data, schedules, epochs * steps);
+  options.schedules = read_schedules(data, schedules, (rows + batch_size - 1) / batch_size);
   Outside outside(py::none(), 0);
   options.watcher = outside.watcher();
-  const std::vector<double> losses = without_gil(
-      [&] { return engine::train_epochs(self.network, data.set, options, epochs, loss, rule); });
-  plateau["best"] = rule.best;
-  plateau["stalls"] = rule.stalls;
-  plateau["losses"] = losses;
+  const auto next_order = [&] { return orders == nullptr ? nullptr : orders->next(); };
+  const engine::Epochs epochs{
+      n, next_order, {factor, offset}
+  };
+  std::vector<double> found;
+  without_gil(
+      [&] { engine::train_epochs(self.network, data.set, options, epochs, plateau, found); });
+  for (const double loss : found) losses.append(loss);
   outside.raise();
 }
 
@@ -422,6 +416,19 @@ void bind_network(py::module_& m) {
   m.def("shuffled", &shuffled, "n"_a, "seed"_a, "epoch"_a,
         "A permutation of 0 .. n-1, a function of seed and epoch alone.");
 
+  using engine::Plateau;
+  py::class_<Plateau> plateau(m, "Plateau",
+                              "More epochs are of no use when the loss has not fallen by tol for "
+                              "more than `patience` in a row.");
+  plateau.def(py::init([](double tol, double patience, double best, Index stalls) {
+                return Plateau{tol, patience, best, stalls};
+              }),
+              "tol"_a, "patience"_a, "best"_a, "stalls"_a);
+  plateau.def_readonly("best", &Plateau::best, "The lowest loss so far.");
+  plateau.def_readwrite("stalls", &Plateau::stalls, "Epochs of no use, in a row.");
+  plateau.def("note", &Plateau::note, "loss"_a);
+  plateau.def_property_readonly("reached", &Plateau::reached);
+
   py::class_<Self> network(m, "Network", "A graph with its parameters, and all that runs on it.");
   network.def(py::init(&make_network), "nodes"_a, "precision"_a = "float32", "device"_a = "cpu",
               "seed"_a = 0);
@@ -480,12 +487,12 @@ void bind_network(py::module_& m) {
       "One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; "
       "it keeps the last one. The report goes on from that of the part that was begun. With "
       "mixup, samples are mixed in shares of the symmetric beta distribution with this parameter.");
-  network.def(
-      "train_epochs", &train_epochs, "inputs"_a, "targets"_a, "batch_size"_a, "epochs"_a,
-      "plateau"_a, "order"_a = py::none(), "max_threads"_a = 0, "schedules"_a = py::dict(),
-      "Epochs one after another until the loss, (factor x losses + penalty + offset) / rows, "
-      "has not fallen by tol for more than `patience` in a row. The losses go into the plateau. "
-      "Order and schedules are those of all epochs, end to end.");
+  network.def("train_epochs", &train_epochs, "inputs"_a, "targets"_a, "batch_size"_a, "epochs"_a,
+              "plateau"_a, "losses"_a, "orders"_a = py::none(), "factor"_a = 1.0, "offset"_a = 0.0,
+              "max_threads"_a = 0, "schedules"_a = py::dict(),
+              "Epochs one after another until the plateau is reached. The loss of each, "
+              "(factor x losses + penalty + offset) / rows, is appended to a list. The schedules "
+              "are those of every epoch.");
   network.def("evaluate", &evaluate, "inputs"_a, "targets"_a, "sample_weight"_a = py::none(),
               "batch_size"_a = 32, "order"_a = py::none(), "watcher"_a = py::none(),
               "interval"_a = 0.05, "max_threads"_a = 0, "begun"_a = py::none(),

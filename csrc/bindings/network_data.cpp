@@ -77,10 +77,10 @@ Data read_data(const engine::Network& network, const py::list& inputs, const py:
   return data;
 }
 
-const Index* read_order(Data& data, const py::object& order, Index epochs) {
+const Index* read_order(Data& data, const py::object& order) {
   if (order.is_none()) return nullptr;
   const Index rows = data.set.rows;
-  const View& view = data.hold(places(order, "order", epochs * rows, rows));
+  const View& view = data.hold(places(order, "order", rows, rows));
   return reinterpret_cast<const Index*>(view.data);
 }
 

@@ -25,8 +25,8 @@ struct Data {
 Data read_inputs(const engine::Network& network, const py::list& inputs);
 Data read_data(const engine::Network& network, const py::list& inputs, const py::list& targets,
                const py::object& sample_weight);
-// The rows of each epoch, one after another; null for None.
-const Index* read_order(Data& data, const py::object& order, Index epochs = 1);
+// The rows of an epoch, one after another; null for None.
+const Index* read_order(Data& data, const py::object& order);
 // Of each hyper-parameter named, a value for each of so many steps.
 std::vector<std::pair<std::string, const double*>> read_schedules(Data& data, const py::dict& given,
                                                                   Index steps);

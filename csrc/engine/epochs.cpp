@@ -24,10 +24,9 @@ class Held {
 
 }  // namespace
 
-std::vector<double> train_epochs(Network& network, const Dataset& data, const RunOptions& options,
-                                 Index epochs, const EpochLoss& loss, Plateau& plateau) {
+void train_epochs(Network& network, const Dataset& data, const RunOptions& options,
+                  const Epochs& epochs, Plateau& plateau, std::vector<double>& losses) {
   using Clock = std::chrono::steady_clock;
-  std::vector<double> losses;
   RunOptions one = options;
   // An epoch may be over long before it is time to look.
   Clock::time_point looked = Clock::now();
@@ -39,15 +38,14 @@ std::vector<double> train_epochs(Network& network, const Dataset& data, const Ru
     return options.watcher.look(report);
   };
   const Held held(network, data);
-  for (Index epoch = 0; epoch < epochs; ++epoch) {
+  for (Index epoch = 0; epoch < epochs.most; ++epoch) {
+    one.order = epochs.next_order();
     const EpochReport report = network.train(data, one);
     if (report.rows < data.rows) break;
-    losses.push_back(loss.of(report));
-    if (plateau.reached(losses.back()) || report.stopped || !go_on(report)) break;
-    if (one.order != nullptr) one.order += data.rows;
-    for (auto& [name, values] : one.schedules) values += report.steps;
+    losses.push_back(epochs.loss.of(report));
+    plateau.note(losses.back());
+    if (plateau.reached() || report.stopped || !go_on(report)) break;
   }
-  return losses;
 }
 
 }  // namespace fusednn::engine

@@ -2,6 +2,7 @@
 // Epoch after epoch without a return to the caller, until the loss no longer falls.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "engine/network.h"
@@ -16,11 +17,11 @@ struct Plateau {
   double best = 0;      // lowest loss so far
   Index stalls = 0;
 
-  bool reached(double loss) {
+  void note(double loss) {
     stalls = loss > best - tol ? stalls + 1 : 0;
     if (loss < best) best = loss;
-    return stalls > patience;
   }
+  bool reached() const { return stalls > patience; }
 };
 
 // The loss of an epoch as the plateau sees it: (factor x sum of the losses + penalty + offset) / rows.
@@ -33,9 +34,17 @@ struct EpochLoss {
   }
 };
 
-// At most so many epochs, one after another. Order and schedules in `options` are those of all epochs,
-// end to end. Returns the loss of each epoch that was finished.
-std::vector<double> train_epochs(Network& network, const Dataset& data, const RunOptions& options,
-                                 Index epochs, const EpochLoss& loss, Plateau& plateau);
+// Epochs in a row, beyond what each of them is told.
+struct Epochs {
+  Index most = 0;
+  // Asked before each epoch: its order, which stays as it is until the next question.
+  std::function<const Index*()> next_order;
+  EpochLoss loss;
+};
+
+// At most so many epochs, each with the same options but for its order. Appends the loss of each that was
+// finished to `losses`.
+void train_epochs(Network& network, const Dataset& data, const RunOptions& options,
+                  const Epochs& epochs, Plateau& plateau, std::vector<double>& losses);
 
 }  // namespace fusednn::engine

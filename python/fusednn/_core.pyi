@@ -4,9 +4,10 @@ The compiled part of fusednn. Its Python side checks nothing twice: arrays are c
 from __future__ import annotations
 import collections.abc
 import numpy
+import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Parameters', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dense_layers', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'run_stream', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'shuffled_orders', 'softmax', 'softmax_backward', 'uses_bf16']
+__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Orders', 'Parameters', 'Plateau', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dense_layers', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'run_stream', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
 class DeviceArray:
     """
     An array in the memory of the device "cuda".
@@ -123,6 +124,40 @@ class Updater:
         """
         Names of the state tensors, in order.
         """
+class Orders:
+    """
+    Orders of rows, each the one before with its places shuffled as numpy.random.RandomState.shuffle does it with this bit generator. shared: others may draw from it meanwhile.
+    """
+    def __init__(self, rows: typing.SupportsInt | typing.SupportsIndex, generator: typing.Any, shared: bool = True) -> None:
+        ...
+    def draw(self) -> numpy.typing.NDArray[numpy.int64]:
+        """
+        The next one.
+        """
+class Plateau:
+    """
+    More epochs are of no use when the loss has not fallen by tol for more than `patience` in a row.
+    """
+    def __init__(self, tol: typing.SupportsFloat | typing.SupportsIndex, patience: typing.SupportsFloat | typing.SupportsIndex, best: typing.SupportsFloat | typing.SupportsIndex, stalls: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def note(self, loss: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def best(self) -> float:
+        """
+        The lowest loss so far.
+        """
+    @property
+    def reached(self) -> bool:
+        ...
+    @property
+    def stalls(self) -> int:
+        """
+        Epochs of no use, in a row.
+        """
+    @stalls.setter
+    def stalls(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
 class Network:
     """
     A graph with its parameters, and all that runs on it.
@@ -185,9 +220,9 @@ class Network:
         """
         One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; it keeps the last one. The report goes on from that of the part that was begun. With mixup, samples are mixed in shares of the symmetric beta distribution with this parameter.
         """
-    def train_epochs(self, inputs: list, targets: list, batch_size: typing.SupportsInt | typing.SupportsIndex, epochs: typing.SupportsInt | typing.SupportsIndex, plateau: dict, order: typing.Any = None, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}) -> None:
+    def train_epochs(self, inputs: list, targets: list, batch_size: typing.SupportsInt | typing.SupportsIndex, epochs: typing.SupportsInt | typing.SupportsIndex, plateau: Plateau, losses: list, orders: Orders | None = None, factor: typing.SupportsFloat | typing.SupportsIndex = 1.0, offset: typing.SupportsFloat | typing.SupportsIndex = 0.0, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}) -> None:
         """
-        Epochs one after another until the loss, (factor x losses + penalty + offset) / rows, has not fallen by tol for more than `patience` in a row. The losses go into the plateau. Order and schedules are those of all epochs, end to end.
+        Epochs one after another until the plateau is reached. The loss of each, (factor x losses + penalty + offset) / rows, is appended to a list. The schedules are those of every epoch.
         """
     @property
     def collected(self) -> int:
@@ -413,10 +448,6 @@ def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
 def shuffled(n: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, epoch: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
     """
     A permutation of 0 .. n-1, a function of seed and epoch alone.
-    """
-def shuffled_orders(generator: typing_extensions.CapsuleType, order: typing.Any, n: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
-    """
-    n orders, each the one before with its places shuffled as numpy.random.RandomState.shuffle does it. generator: the capsule of its bit generator, whose lock the caller holds.
     """
 def softmax(x: typing.Any, out: typing.Any = None, log: bool = False) -> typing.Any:
     ...

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from fusednn.sklearn import (
     from_sklearn,
     to_sklearn,
 )
+from fusednn.sklearn.threads import in_threads
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -88,9 +90,19 @@ def test_what_scikit_learn_does_not_have_cannot_go_there(params):
         to_sklearn(MLPClassifier(**params))
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [("sigmoid", "logistic"), ("linear", "identity")])
+def test_activations_with_two_names(ours, theirs):
+    model = MLPClassifier((9,), ours, max_iter=2, random_state=0).fit(X, Y)
+    there = to_sklearn(model)
+    assert there.activation == theirs
+    np.testing.assert_allclose(there.predict_proba(X), model.predict_proba(X), rtol=1e-12)
+
+
 def test_conversion_refuses_strangers():
-    with pytest.raises(TypeError, match="got StandardScaler"):
+    with pytest.raises(TypeError, match=r"sklearn\.neural_network\.MLPC.*got sklearn.*Scaler"):
         from_sklearn(StandardScaler())
+    with pytest.raises(TypeError, match=r"got fusednn\.sklearn\.classifier\.MLPClassifier"):
+        from_sklearn(MLPClassifier())
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -121,6 +133,22 @@ def test_many_at_once_are_the_same_as_one_by_one():
     np.testing.assert_array_equal(parts[4].coefs_[1], alone.coefs_[1])
     with pytest.raises(ValueError, match="one entry per estimator"):
         fit_many(members(), X, Y, rows=rows[:2])
+
+
+def test_no_more_is_begun_where_one_fails():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        if item == 3:
+            raise ValueError("three")
+        time.sleep(0.001)
+        return -item
+
+    with pytest.raises(ValueError, match="three"):
+        in_threads(work, range(1000), 2)
+    assert len(begun) < 1000
+    assert in_threads(work, range(4, 50), 3) == [-item for item in range(4, 50)]
 
 
 GRID = {"hidden_layer_sizes": [(8,), (16,)], "alpha": [1e-4, 1e-1]}

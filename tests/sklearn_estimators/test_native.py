@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from sklearn.model_selection import GridSearchCV, KFold
 from fusednn import _core
 from fusednn.sklearn import FusedSearchCV, MLPClassifier, MLPRegressor
 from fusednn.sklearn.random_state import random_numbers
-from fusednn.sklearn.stochastic import Orders
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -79,7 +79,7 @@ def test_layers_of_any_memory():
     x = np.random.default_rng(1).normal(size=(40, 12))
     odd = [(np.asfortranarray(k), np.repeat(b, 2)[::2], *rest) for k, b, *rest in layers]
     right = oracle(x[:, ::2], layers, 1e-5)
-    np.testing.assert_allclose(_core.dense_layers(x[:, ::2], odd), right, rtol=1e-12)
+    np.testing.assert_allclose(_core.dense_layers(x[:, ::2], odd), right, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -103,31 +103,46 @@ def test_layers_that_do_not_fit(change, message):
 # ---- random numbers ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 256, 1150])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 256, 1150])
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
-def test_orders_are_those_of_numpy(rows, kind):
+def test_orders_are_those_of_numpy(rows, kind, shared):
     ours, theirs = (np.random.RandomState(kind(rows)) for _ in range(2))
-    orders = Orders(rows, ours)
-    drawn = np.concatenate([orders.draw(2), orders.draw(0), orders.draw(3)])
-    orders.keep(1)
+    orders = _core.Orders(rows, ours._bit_generator, shared)
     order = np.arange(rows)
-    for epoch, found in enumerate(drawn):
-        if epoch == 3:
-            state = theirs.get_state(legacy=False)
+    for _ in range(3):
         places = np.arange(rows)
         theirs.shuffle(places)
         order = order[places]
-        np.testing.assert_array_equal(found, order)
-    theirs.set_state(state)
+        np.testing.assert_array_equal(orders.draw(), order)
     assert ours.randint(1 << 30) == theirs.randint(1 << 30)
 
 
-def test_orders_need_whole_numbers_in_range():
-    generator = np.random.RandomState(0)._bit_generator.capsule
-    with pytest.raises(ValueError, match="order"):
-        _core.shuffled_orders(generator, np.array([0, 2]), 1)
-    with pytest.raises(ValueError, match="n=-1"):
-        _core.shuffled_orders(generator, np.arange(2), -1)
+def test_orders_wait_for_whoever_draws():
+    generator = np.random.MT19937(0)
+    orders = _core.Orders(5, generator)
+    with generator.lock:
+        drawing = threading.Thread(target=orders.draw)
+        drawing.start()
+        drawing.join(0.1)
+        assert drawing.is_alive()
+    drawing.join()
+
+
+def test_orders_that_do_not_fit():
+    with pytest.raises(ValueError, match="rows=-1"):
+        _core.Orders(-1, np.random.MT19937(0))
+    with pytest.raises(AttributeError, match="capsule"):
+        _core.Orders(3, np.random.RandomState(0))
+    nodes = [{"type": "input", "name": "x", "config": {"shape": [2]}, "inputs": []}]
+    network = _core.Network(
+        [*nodes, {"type": "dense", "name": "y", "config": {"units": 1}, "inputs": [0]}]
+    )
+    network.set_training([{"rule": "mse", "node": "y"}], [], {"rule": "sgd"})
+    data = [np.zeros((4, 2), np.float32)], [np.zeros((4, 1), np.float32)]
+    orders = _core.Orders(5, np.random.MT19937(0))
+    with pytest.raises(ValueError, match="orders: are of 5 rows, expected 4"):
+        network.train_epochs(*data, 4, 1, _core.Plateau(0.0, 1.0, 1.0, 0), [], orders)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])

@@ -364,10 +364,14 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         kept.update({name: getattr(self, name) for name in names if hasattr(self, name)})
         return kept
 
-    def _note_epoch(self, logs: Mapping[str, float]) -> None:
-        """Keep what an epoch has brought, beside scikit-learn's own attributes."""
+    def _note_epochs(self, logs: Mapping[str, float], losses: list[float]) -> None:
+        """Keep what epochs have brought, beside scikit-learn's own attributes.
+
+        `logs` are those of the last one; the others differ from it in their losses alone.
+        """
         for name, value in logs.items():
-            self.history_.setdefault(name, []).append(value)
+            others = losses[:-1] if name == "loss" else [value] * (len(losses) - 1)
+            self.history_.setdefault(name, []).extend([*others, value])
         if "val_loss" in logs:
             if self.validation_loss_curve_ is None:
                 self.validation_loss_curve_ = []

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval as Interval
 from sklearn.utils._param_validation import Options as Options
 from sklearn.utils._param_validation import StrOptions as StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
 VERSION = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
@@ -43,6 +44,11 @@ else:
 def warn_of_failures(noted: list[dict[str, Any]], error_score: Any) -> None:
     """Warn of fits of a search that failed; ValueError where all of them did."""
     _warn_or_raise_about_fit_failures(noted, error_score)
+
+
+def iterations_of(result: Any, max_iter: int) -> int:
+    """Return how many iterations L-BFGS took; warns where they were too few."""
+    return int(_check_optimize_result("lbfgs", result, max_iter))
 
 
 def check_sample_weight(sample_weight: Any, X: Any) -> Any:

@@ -18,6 +18,8 @@ _PAIRS = (
     (neural_network.MLPRegressor, MLPRegressor),
 )
 _FITTED = ("_label_binarizer", "_no_improvement_count")
+# Our names of activations that scikit-learn has under another.
+_THEIR_ACTIVATIONS = {"linear": "identity", "sigmoid": "logistic"}
 # What scikit-learn's optimizers call the engine's states.
 _STATES = {"adam": ("ms", "vs"), "sgd": ("velocities",)}
 
@@ -75,6 +77,8 @@ def to_sklearn(estimator: Any) -> Any:
     """
     kind = _partner(estimator, 1)
     given = estimator.get_params(deep=False)
+    if isinstance(name := given["activation"], str):
+        given["activation"] = _THEIR_ACTIVATIONS.get(name, name)
     known = kind().get_params(deep=False)
     _check_known(estimator, given, known)
     theirs = kind(**{name: given[name] for name in known})
@@ -95,8 +99,10 @@ def _partner(estimator: Any, side: int) -> Any:
     for pair in _PAIRS:
         if type(estimator) is pair[side]:
             return pair[1 - side]
-    names = " or ".join(f"{pair[side].__module__}.{pair[side].__name__}" for pair in _PAIRS)
-    raise TypeError(f"estimator must be a {names}, got {type(estimator).__name__}")
+    house = ("sklearn.neural_network", "fusednn.sklearn")[side]
+    names = " or ".join(f"{house}.{pair[side].__name__}" for pair in _PAIRS)
+    given = type(estimator)
+    raise TypeError(f"estimator must be a {names}, got {given.__module__}.{given.__name__}")
 
 
 def _copy_fitted(source: Any, target: Any) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,28 +61,6 @@ class Samples:
         if not isinstance(x, np.ndarray):
             x = x.toarray()
         return x, self.targets[rows], None if self.weight is None else self.weight[rows]
-
-
-@dataclass
-class Plateau:
-    """When more epochs are of no use: the loss has not fallen by tol for too many in a row.
-
-    Attributes
-    ----------
-    tol, patience : float
-    best : float
-        The lowest loss before the epochs.
-    stalls : int
-        Epochs before them, in a row, that were of no use.
-    losses : list of float
-        Of the epochs.
-    """
-
-    tol: float
-    patience: float
-    best: float
-    stalls: int
-    losses: list[float] = field(default_factory=list)
 
 
 def _shares(
@@ -154,11 +132,9 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         architecture = settings.architecture
-        self._network = _core.Network(
-            architecture.nodes(), settings.precision, settings.device, settings.seed
-        )
+        nodes = architecture.nodes()
+        self._network = _core.Network(nodes, settings.precision, settings.device, settings.seed)
         self._criterion = settings.objective.criterion(architecture.output_node)
-        self._network.set_training([self._criterion])
         self._parameters = self._network.parameters()
         named: dict[str, list[np.ndarray]] = {}
         for parameter in self._parameters:
@@ -168,7 +144,7 @@ class Engine:
             named["kernel"], named["bias"], [list(n) for n in zip(*norms, strict=True)]
         )
         self.kernels = [kernel.reshape(-1) for kernel in named["kernel"]]
-        self._output = len(self._network.nodes()) - 1
+        self._output = len(nodes) - 1
         self._optimizer: Optimizer | None = None
         self._penalty: Penalty | None = None
 
@@ -184,13 +160,16 @@ class Engine:
             if own_array is not given_array:
                 own_array[...] = given_array
 
-    def use(self, optimizer: Optimizer, penalty: Penalty) -> None:
-        """Let steps be those of an optimizer, with a penalty on all kernels."""
+    def use(self, optimizer: Optimizer | None, penalty: Penalty) -> None:
+        """Make ready for steps of an optimizer, or for none, with a penalty on all kernels."""
         if (optimizer, penalty) == (self._optimizer, self._penalty):
             return
-        of_kernels = {"l1": penalty.l1, "l2": penalty.alpha}
-        treatments = [of_kernels if p["name"] == "kernel" else {} for p in self._parameters]
-        optimizer.join(self._network, self._criterion, treatments)
+        if optimizer is None:
+            self._network.set_training([self._criterion])
+        else:
+            of_kernels = {"l1": penalty.l1, "l2": penalty.alpha}
+            treatments = [of_kernels if p["name"] == "kernel" else {} for p in self._parameters]
+            optimizer.join(self._network, self._criterion, treatments)
         self._optimizer, self._penalty = optimizer, penalty
 
     def epoch(self, samples: Samples, order: np.ndarray | None, batch_size: int) -> float:
@@ -223,35 +202,35 @@ class Engine:
         return total
 
     def epochs(
-        self, samples: Samples, orders: np.ndarray | None, n: int, batch_size: int, plateau: Plateau
+        self,
+        samples: Samples,
+        orders: _core.Orders | None,
+        n: int,
+        batch_size: int,
+        plateau: _core.Plateau,
+        losses: list[float],
     ) -> None:
         """Take the steps of n epochs in one call, or of fewer where the plateau is reached.
 
-        `orders` has a row for each epoch. The learning rate is that of now throughout. Samples
-        have no weights, and are not sparse.
+        The loss of each is appended to `losses`, also where the user interrupts. The learning rate
+        is that of now throughout. Samples have no weights, and are not sparse.
         """
         _, scales = _shares(None, None, batch_size, samples.rows)
         assert self._optimizer is not None
-        rates = self._optimizer.rates_of(n * len(scales))
-        constant = 0.0 if samples.constant is None else float(samples.constant.sum())
-        state = {
-            **vars(plateau),
-            "factor": self.settings.objective.reported,
-            "offset": constant,
-        }
-        try:
-            self._network.train_epochs(
-                [samples.X],
-                [samples.targets],
-                batch_size,
-                n,
-                state,
-                order=None if orders is None else orders.reshape(-1),
-                max_threads=self.settings.threads,
-                schedules={"lr": rates, "penalty_scale": np.tile(scales, n)},
-            )
-        finally:
-            plateau.losses = state.get("losses", [])
+        constant = samples.constant
+        self._network.train_epochs(
+            [samples.X],
+            [samples.targets],
+            batch_size,
+            n,
+            plateau,
+            losses,
+            orders,
+            self.settings.objective.reported,
+            0.0 if constant is None else float(constant.sum()),
+            max_threads=self.settings.threads,
+            schedules={"lr": self._optimizer.rates_of(len(scales)), "penalty_scale": scales},
+        )
 
     def loss(self, samples: Samples) -> float:
         """Return the mean loss without penalty, as in prediction."""

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-from sklearn.exceptions import ConvergenceWarning
-
+from fusednn.sklearn.compat import iterations_of
 from fusednn.sklearn.engine import Engine, Penalty, Samples
 
 
@@ -16,6 +14,7 @@ def fit(estimator: Any, engine: Engine, samples: Samples) -> None:
     import scipy.optimize
 
     penalty = Penalty(float(estimator.alpha), float(estimator.l1))
+    engine.use(None, penalty)
     start = engine.pack()
     calls = 0
 
@@ -40,14 +39,4 @@ def fit(estimator: Any, engine: Engine, samples: Samples) -> None:
     engine.unpack(result.x)
     mass = samples.rows if samples.weight is None else float(samples.weight.sum())
     estimator.loss_ = engine.loss(samples) + penalty.value(engine.kernels) / mass
-    # SciPy may count one iteration more than it was allowed.
-    estimator.n_iter_ = min(int(result.nit), estimator.max_iter)
-    if result.status != 0:
-        warnings.warn(
-            f"lbfgs failed to converge after {result.nit} iteration(s) (status={result.status}):\n"
-            f"{result.message}\n\n"
-            f"Increase the number of iterations (max_iter={estimator.max_iter}) or of function "
-            f"evaluations (max_fun={estimator.max_fun}), or scale the data.",
-            ConvergenceWarning,
-            stacklevel=5,
-        )
+    estimator.n_iter_ = iterations_of(result, estimator.max_iter)

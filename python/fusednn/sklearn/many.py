@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import sklearn
 from sklearn.utils import _safe_indexing
 
 from fusednn import _core
 from fusednn.errors import check_integer
-from fusednn.sklearn.threads import one_thread_per_model
+from fusednn.sklearn.threads import in_threads, one_thread_per_model
 
 
 def fit_many(
@@ -57,18 +55,15 @@ def fit_many(
     if rows is not None and len(rows) != len(members):
         raise ValueError(f"rows must have one entry per estimator, {len(members)}, got {len(rows)}")
     workers = _core.num_threads() if n_jobs is None else check_integer("n_jobs", n_jobs, 1)
-    config = sklearn.get_config()
 
     def fit(place: int) -> Any:
-        # A new thread knows nothing of the caller's settings of scikit-learn.
-        with sklearn.config_context(**config):
-            some = None if rows is None else rows[place]
-            data = [_chosen(array, some) for array in (X, y, sample_weight)]
-            given = {} if sample_weight is None else {"sample_weight": data[2]}
-            return members[place].fit(data[0], data[1], **given)
+        some = None if rows is None else rows[place]
+        data = [_chosen(array, some) for array in (X, y, sample_weight)]
+        given = {} if sample_weight is None else {"sample_weight": data[2]}
+        return members[place].fit(data[0], data[1], **given)
 
-    with one_thread_per_model(), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(fit, range(len(members))))
+    with one_thread_per_model():
+        return in_threads(fit, range(len(members)), workers)
 
 
 def _chosen(array: Any, rows: Any) -> Any:

@@ -7,12 +7,10 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import joblib
 import numpy as np
-import sklearn
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, ParameterGrid, ParameterSampler, check_cv
 
@@ -21,7 +19,7 @@ from fusednn.errors import check_integer, unknown_choice
 from fusednn.sklearn.classifier import MLPClassifier
 from fusednn.sklearn.compat import warn_of_failures
 from fusednn.sklearn.regressor import MLPRegressor
-from fusednn.sklearn.threads import one_thread_per_model
+from fusednn.sklearn.threads import in_threads, one_thread_per_model
 from fusednn.sklearn.trials import Fold, evaluate, fold_of
 
 _SEARCHES = ("grid", "random", "halving")
@@ -157,18 +155,16 @@ class FusedSearchCV(GridSearchCV):
         noted: list[dict[str, Any]] = []
         notes: dict[str, list[Any]] = {}
         results: Mapping[str, Any] = {}
-        settings = sklearn.get_config()
+        workers = joblib.effective_n_jobs(self._jobs())
 
         def trial(of: tuple[Mapping[str, Any], Fold]) -> dict[str, Any]:
-            # A new thread knows nothing of the caller's settings of scikit-learn.
-            with sklearn.config_context(**settings):
-                return evaluate(base, *of, self)
+            return evaluate(base, *of, self)
 
         def evaluate_candidates(
             given: Sequence[Mapping[str, Any]], more_results: Mapping[str, Any] | None = None
         ) -> Mapping[str, Any]:
             nonlocal results
-            found = list(pool.map(trial, itertools.product(given, folds)))
+            found = in_threads(trial, list(itertools.product(given, folds)), workers)
             if not found:
                 raise ValueError("No fits were performed: there are no candidates or no splits")
             warn_of_failures(found, self.error_score)
@@ -179,8 +175,7 @@ class FusedSearchCV(GridSearchCV):
             results = self._format_results(candidates, len(folds), noted, notes)
             return results
 
-        with ThreadPoolExecutor(joblib.effective_n_jobs(self._jobs())) as pool:
-            self._run_search(evaluate_candidates)
+        self._run_search(evaluate_candidates)
         self.cv_results_, self.n_splits_ = results, len(folds)
         self.scorer_, self.multimetric_ = scorer, False
         self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
