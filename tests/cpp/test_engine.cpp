@@ -31,6 +31,11 @@ __attribute__((noinline)) void* operator new(size_t bytes) {
   if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
   throw std::bad_alloc();
 }
+// A sanitizer brings one of its own, whose memory free() may not take; std::stable_sort asks for it.
+__attribute__((noinline)) void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
+  ++allocations;
+  return std::malloc(bytes ? bytes : 1);
+}
 __attribute__((noinline)) void* operator new(size_t bytes, std::align_val_t alignment) {
   ++allocations;
   const auto a = static_cast<size_t>(alignment);

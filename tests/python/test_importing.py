@@ -176,3 +176,15 @@ def test_sklearn(x, activation, classes):
     )
     with pytest.raises(ValueError, match="is not fitted"):
         importing.from_sklearn(kind())
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_our_estimator(x, batch_norm):
+    pytest.importorskip("sklearn")
+    from fusednn.sklearn import MLPClassifier
+
+    rules = ["gelu", fusednn.activations.elu(alpha=0.5)]
+    ours = MLPClassifier((6, 5), rules, batch_norm=batch_norm, dropout=0.2, random_state=0)
+    ours.partial_fit(x, np.arange(9) % 3, classes=[0, 1, 2], epochs=20)
+    network = importing.from_sklearn(ours)
+    np.testing.assert_allclose(network.predict(x), ours.predict_proba(x), rtol=1e-4, atol=1e-5)

@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fusednn.sklearn import MLPClassifier, MLPRegressor
+from fusednn.sklearn import FusedSearchCV, MLPClassifier, MLPRegressor, compat
 
 
 class Falling:
@@ -25,6 +25,17 @@ class Falling:
         return "Falling()"
 
 
+# The checks set the seed of the search, not that of the estimator in it.
+QUICK = {"learning_rate_init": 0.02, "max_iter": 60, "random_state": 0}
+GRID = {"alpha": [1e-4, 1e-2]}
+SEARCHES = [
+    FusedSearchCV(MLPClassifier((32,), **QUICK), GRID, cv=2),
+    FusedSearchCV(MLPRegressor(**QUICK), GRID, search="halving", factor=2, cv=2),
+]
+if compat.VERSION < (1, 6):  # expects failures of every GridSearchCV
+    SEARCHES = []
+
+
 @parametrize_with_checks(
     [
         MLPClassifier(max_iter=100),
@@ -33,9 +44,13 @@ class Falling:
         MLPRegressor(max_iter=100),
         MLPRegressor(solver="lbfgs"),
         MLPRegressor("huber", max_iter=60, solver="radam", schedule=Falling()),
+        *SEARCHES,
     ]
 )
 def test_check(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # Of a search that is given what nobody can be fitted to.
+        warnings.simplefilter("ignore", FitFailedWarning)
+        warnings.filterwarnings("ignore", "Scoring failed|One or more of|invalid value encountered")
         check(estimator)

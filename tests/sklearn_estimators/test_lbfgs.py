@@ -52,10 +52,13 @@ def test_the_optimum_is_scikit_learns():
     X, y = load_diabetes(return_X_y=True)
     params = {"solver": "lbfgs", "max_iter": 25, "random_state": 0, "alpha": 0.1}
     models = [neural_network.MLPRegressor(**params), MLPRegressor(**params)]
+    texts = []
     for model in models:
-        with pytest.warns(ConvergenceWarning, match="failed to converge"):
+        with pytest.warns(ConvergenceWarning, match="failed to converge") as noted:
             model.fit(10 * X, y / 100)
+        texts.append([str(w.message) for w in noted if w.category is ConvergenceWarning])
     theirs, ours = models
+    assert texts[0] == texts[1]
     assert ours.n_iter_ == theirs.n_iter_ == 25
     assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-4)
     np.testing.assert_allclose(ours.predict(10 * X), theirs.predict(10 * X), atol=0.05)

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
@@ -209,6 +210,22 @@ def test_epochs_of_partial_fit():
     assert len(model.loss_curve_) == 4
     # One call draws its shuffles one after the other, as fit does.
     assert model.loss_curve_ == pytest.approx(other.loss_curve_[:4])
+
+
+def test_epochs_are_a_number_of_them():
+    for epochs, error in ((0, ValueError), (2.5, TypeError)):
+        for model, more in ((classifier(), {"classes": range(10)}), (MLPRegressor(), {})):
+            with pytest.raises(error, match="epochs must be"):
+                model.partial_fit(X, Y, epochs=epochs, **more)
+
+
+def test_targets_that_a_regressor_does_not_take():
+    with pytest.raises(TypeError, match="y must be an array, got a sparse matrix"):
+        MLPRegressor().fit(X, sparse.csr_matrix(X[:, :2]))
+    with pytest.raises(
+        ValueError, match=r"Poisson\(\) is not for MLPRegressor.* poisson, .* by name"
+    ):
+        MLPRegressor(fusednn.losses.Poisson()).fit(X, Y)
 
 
 def test_threads_make_no_difference():

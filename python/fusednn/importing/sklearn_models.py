@@ -1,30 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scikit-learn's MLPs."""
+"""scikit-learn's MLPs, and ours of the same names."""
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from fusednn import layers
-from fusednn.errors import unknown_choice
 
 if TYPE_CHECKING:
     from fusednn.models import Sequential
 
-_ACTIVATIONS = {
-    "identity": "linear",
-    "logistic": "sigmoid",
-    "tanh": "tanh",
-    "relu": "relu",
-    "softmax": "softmax",
-    "exp": "exponential",
-}
-
-
-def _activation(name: str) -> str:
-    if name not in _ACTIVATIONS:
-        raise unknown_choice("activation", name, _ACTIVATIONS)
-    return _ACTIVATIONS[name]
+# scikit-learn's names that are not those of `layers`.
+_ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
+_NORM_EPSILON = 1e-5  # of fusednn.sklearn
 
 
 def from_sklearn(estimator: Any, seed: int | None = None) -> Sequential:
@@ -35,8 +24,9 @@ def from_sklearn(estimator: Any, seed: int | None = None) -> Sequential:
 
     Parameters
     ----------
-    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+    estimator : MLPClassifier or MLPRegressor, of sklearn.neural_network or fusednn.sklearn
         Fitted; anything with its `coefs_`, `intercepts_`, `activation` and `out_activation_`.
+        Batch norm comes along, dropout does not: only training knows it.
     seed : int, optional
         Of the new model, for training it further.
 
@@ -50,14 +40,23 @@ def from_sklearn(estimator: Any, seed: int | None = None) -> Sequential:
 
     if not hasattr(estimator, "coefs_"):
         raise ValueError(f"{type(estimator).__name__} is not fitted: it has no coefs_")
-    names = [estimator.activation] * (len(estimator.coefs_) - 1) + [estimator.out_activation_]
-    chain = [
-        layers.Dense(kernel.shape[1], activation=_activation(name))
-        for kernel, name in zip(estimator.coefs_, names, strict=True)
-    ]
-    model = Sequential(chain, input_shape=(estimator.coefs_[0].shape[0],), seed=seed)
-    weights = []
-    for kernel, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True):
-        weights += [kernel, bias]
+    hidden = len(estimator.coefs_) - 1
+    given = estimator.activation
+    rules = list(given) if isinstance(given, (list, tuple)) else [given] * hidden
+    rules.append(estimator.out_activation_)
+    chain: list[layers.Layer] = []
+    weights: list[Any] = []
+    described = zip(estimator.coefs_, estimator.intercepts_, rules, strict=True)
+    norms = getattr(estimator, "batch_norms_", ())
+    for (kernel, bias, rule), norm in zip_longest(described, norms):
+        if isinstance(rule, str):
+            rule = _ACTIVATIONS.get(rule, rule)
+        if norm is None:
+            chain.append(layers.Dense(len(bias), activation=rule))
+        else:
+            between = layers.BatchNormalization(epsilon=_NORM_EPSILON)
+            chain += [layers.Dense(len(bias)), between, layers.Activation(rule)]
+        weights += [kernel, bias, *(norm or ())]
+    model = Sequential(chain, input_shape=(len(estimator.coefs_[0]),), seed=seed)
     model.set_weights(weights)
     return model

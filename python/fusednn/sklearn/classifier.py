@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
+from fusednn.errors import check_integer
 from fusednn.sklearn import scores
 from fusednn.sklearn.base import BaseMLP, Request
 from fusednn.sklearn.compat import StrOptions, first_partial_fit, with_callbacks
@@ -79,7 +80,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         "auto" is the log-loss. A hinge compares each class with the rest and gives no
         probabilities.
     class_weight : dict, "balanced" or None
-        Weight of each class in the loss; with several labels a list of dicts.
+        Weight of each class in the loss; with several labels a list of dicts. "balanced" counts
+        the classes of the rows it is given, in `partial_fit` those of each call.
     dropout : float or list of float
         Share of the units of each hidden layer that are left out of a step.
     batch_norm : bool
@@ -318,6 +320,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             several = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if several else classes)
         first = not hasattr(self, "coefs_")
+        epochs = check_integer("epochs", epochs, 1)
         return self._fit(X, y, sample_weight, Request(first, True, None, epochs))
 
     # ---- predictions ---------------------------------------------------------------------------

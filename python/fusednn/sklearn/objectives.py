@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fusednn.errors import unknown_choice
 from fusednn.graph import Head
 from fusednn.losses import Loss
 
@@ -104,7 +103,10 @@ def for_values(loss: str | Loss, n_outputs: int) -> Objective:
         head = Head("output", (n_outputs,), "output", "linear", "output")
         rule, _, parameters = loss.resolve(head)
         if loss.labels or loss.signs or rule == "poisson":
-            raise unknown_choice("loss", loss.name, REGRESSION_LOSSES)
+            raise ValueError(
+                f"loss={loss!r} is not for MLPRegressor; it takes other objects of fusednn.losses, "
+                f"or {', '.join(REGRESSION_LOSSES)} by name"
+            )
         return Objective(rule, "identity", followed=n_outputs, parameters=parameters)
     if loss == "squared_error":  # half of it
         return Objective("mse", "identity", followed=n_outputs / 2, reported=0.5)

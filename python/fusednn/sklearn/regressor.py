@@ -6,10 +6,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 
+from fusednn.errors import check_integer
 from fusednn.losses import Loss
 from fusednn.sklearn import scores
 from fusednn.sklearn.base import BaseMLP, Request
@@ -192,6 +194,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             raise ValueError("precision='bfloat16' is too coarse for solver='lbfgs'")
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        if sparse.issparse(y):
+            raise TypeError("y must be an array, got a sparse matrix; use y.toarray()")
         X, y = self._examine(X, y, reset, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -248,6 +252,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self._validate_params()
         self._check_combinations()
         first = not hasattr(self, "coefs_")
+        epochs = check_integer("epochs", epochs, 1)
         return self._fit(X, y, sample_weight, Request(first, True, None, epochs))
 
     def predict(self, X: Any) -> np.ndarray:
