@@ -230,6 +230,10 @@ const Shape kShapes[] = {
     // few k: c written in the order of memory, in several runs of columns
     {8,    9,    2100, 3},
     {5,    14,   3300, 0},
+    // beside a layer with fewer outputs, or inputs, than a vector has lanes
+    {203,  100,  10,   1},
+    {150,  129,  12,   2},
+    {130,  7,    200,  3},
     // b read as a stream
     {1,    700,  300,  0},
     {2,    1500, 530,  1},

@@ -8,6 +8,7 @@
 #include "cpu/kernels/gemm.h"
 
 #include "cpu/kernels/gemm_dots.h"
+#include "cpu/kernels/gemm_narrow.h"
 #include "cpu/kernels/gemm_plan.h"
 #include "cpu/kernels/gemm_shallow.h"
 #include "cpu/kernels/gemm_slab.h"
@@ -98,6 +99,8 @@ void multiply(const Product<T>& p, const Context& context) {
     return multiply(as_row(p), context);
   }
   if (is_shallow(p)) return multiply_shallow(p, context);
+  if (has_few_steps(p)) return multiply_few_steps(p, cpu::share(p.m, context));
+  if (has_few_columns(p, kChunk)) return multiply_few_columns(p, context);
   const Plan<T> plan(p);
   alignas(kAlign) T stack[kStackBytes / sizeof(T)];
   T* const workspace = reinterpret_cast<T*>(context.workspace);
@@ -122,11 +125,11 @@ Demand multiply_demand(const Product<T>& p, int threads) {
   if (is_transposed_row(p)) return multiply_demand(as_row(p), threads);
   const Plan<T> plan(p);
   // Operations per nanosecond that two FMA units reach at 4 GHz. What lanes of a last vector stay
-  // empty takes as long; dot products have none.
+  // empty takes as long, except where columns are not what lanes are for.
   constexpr double speed = 13.5 * vector_bytes / sizeof(T);
   constexpr Index lanes = Vec<T>::size;
-  const bool dots = is_column(p) || has_few_rows(p);
-  const Index columns = dots ? p.n : ceil_div(p.n, lanes) * lanes;
+  const bool other_lanes = is_column(p) || has_few_rows(p) || has_few_columns(p, kChunk);
+  const Index columns = other_lanes ? p.n : ceil_div(p.n, lanes) * lanes;
   const double flops = 2.0 * double(p.m) * double(columns) * double(p.k);
   // c goes past twice, but once where it is written in the order of memory.
   const double passes = is_shallow(p) ? 1 : 2;
