@@ -306,7 +306,7 @@ py::dict train(BoundNetwork& self, const py::list& inputs, const py::list& targe
 void train_epochs(BoundNetwork& self, const py::list& inputs, const py::list& targets,
                   Index batch_size, Index n, engine::Plateau& plateau, py::list& losses,
                   std::optional<Orders*> given, double factor, double offset, int max_threads,
-                  const py::dict& schedules) {
+                  const py::dict& schedules, const py::object& watcher, double interval) {
   if (n < 0) throw std::invalid_argument("epochs=" + std::to_string(n) + " must not be negative");
   const BoundNetwork::Use use(self, "train_epochs");
   Data data = read_data(self.network, inputs, targets, py::none());
@@ -318,7 +318,7 @@ void train_epochs(BoundNetwork& self, const py::list& inputs, const py::list& ta
   }
   engine::RunOptions options = options_of(batch_size, max_threads);
   options.schedules = read_schedules(data, schedules, (rows + batch_size - 1) / batch_size);
-  Outside outside(py::none(), 0);
+  Outside outside(watcher, interval);
   options.watcher = outside.watcher();
   const auto next_order = [&] { return orders == nullptr ? nullptr : orders->next(); };
   const engine::Epochs epochs{
@@ -416,19 +416,6 @@ void bind_network(py::module_& m) {
   m.def("shuffled", &shuffled, "n"_a, "seed"_a, "epoch"_a,
         "A permutation of 0 .. n-1, a function of seed and epoch alone.");
 
-  using engine::Plateau;
-  py::class_<Plateau> plateau(m, "Plateau",
-                              "More epochs are of no use when the loss has not fallen by tol for "
-                              "more than `patience` in a row.");
-  plateau.def(py::init([](double tol, double patience, double best, Index stalls) {
-                return Plateau{tol, patience, best, stalls};
-              }),
-              "tol"_a, "patience"_a, "best"_a, "stalls"_a);
-  plateau.def_readonly("best", &Plateau::best, "The lowest loss so far.");
-  plateau.def_readwrite("stalls", &Plateau::stalls, "Epochs of no use, in a row.");
-  plateau.def("note", &Plateau::note, "loss"_a);
-  plateau.def_property_readonly("reached", &Plateau::reached);
-
   py::class_<Self> network(m, "Network", "A graph with its parameters, and all that runs on it.");
   network.def(py::init(&make_network), "nodes"_a, "precision"_a = "float32", "device"_a = "cpu",
               "seed"_a = 0);
@@ -489,7 +476,8 @@ void bind_network(py::module_& m) {
       "mixup, samples are mixed in shares of the symmetric beta distribution with this parameter.");
   network.def("train_epochs", &train_epochs, "inputs"_a, "targets"_a, "batch_size"_a, "epochs"_a,
               "plateau"_a, "losses"_a, "orders"_a = py::none(), "factor"_a = 1.0, "offset"_a = 0.0,
-              "max_threads"_a = 0, "schedules"_a = py::dict(),
+              "max_threads"_a = 0, "schedules"_a = py::dict(), "watcher"_a = py::none(),
+              "interval"_a = 0.05,
               "Epochs one after another until the plateau is reached. The loss of each, "
               "(factor x losses + penalty + offset) / rows, is appended to a list. The schedules "
               "are those of every epoch.");

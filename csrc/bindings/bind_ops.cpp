@@ -30,6 +30,14 @@ Elementwise elementwise(const py::object& x, const py::object& out) {
   return {std::move(input), std::move(result)};
 }
 
+double sum(const py::object& x, int max_threads) {
+  const View input = real(x, "x");
+  need_host(input, "x");
+  double total = 0;
+  Run(input).add(Sum{input.data, input.size(), &total}).now(max_threads);
+  return total;
+}
+
 py::object elementary(const std::string& name, const py::object& x, const py::object& out) {
   const int function = engine::find_elementary(name);
   const auto [input, result] = elementwise(x, out);
@@ -427,6 +435,7 @@ py::object mix_rows(const py::object& given, double alpha, uint64_t seed, uint64
 
 void bind_ops(py::module_& m) {
   using namespace py::literals;
+  m.def("sum", &sum, "x"_a, "max_threads"_a = 0, "Of all elements, in double.");
   m.def("elementary", &elementary, "name"_a, "x"_a, "out"_a = py::none());
   m.def("activation_forward", &activation_forward, "name"_a, "hyper"_a, "x"_a,
         "out"_a = py::none());

@@ -16,7 +16,7 @@ void bind_optimizer(pybind11::module_& m);
 void bind_updater(pybind11::module_& m);
 void bind_network(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
-void bind_orders(pybind11::module_& m);
+void bind_epochs(pybind11::module_& m);
 void bind_chain(pybind11::module_& m);
 void bind_tensors(pybind11::module_& m);
 

@@ -15,7 +15,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bind_loss(m);
   bind_optimizer(m);
   bind_updater(m);
-  bind_orders(m);  // before the network, whose signatures name what it binds
+  bind_epochs(m);  // before the network, whose signatures name what it binds
   bind_network(m);
   bind_bench(m);
   bind_chain(m);

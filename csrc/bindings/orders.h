@@ -36,8 +36,8 @@ class Orders {
  private:
   void shuffle();
 
-  py::object generator_,
-      lock_;  // the generator owns what bits_ points to; no lock where not shared
+  py::object generator_;  // owns what bits_ points to
+  py::object lock_;       // null where not shared
   BitGenerator* bits_;
   std::vector<Index> order_;
 };

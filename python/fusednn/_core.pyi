@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Orders', 'Parameters', 'Plateau', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dense_layers', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'run_stream', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'uses_bf16']
+__all__: list[str] = ['Chain', 'DeviceArray', 'Gradients', 'Network', 'Orders', 'Parameters', 'Plateau', 'TensorList', 'Updater', 'activation_backward', 'activation_forward', 'activations', 'allow_bf16', 'available_processors', 'batch_norm_backward', 'batch_norm_forward', 'borrow_threads', 'build_info', 'clip_coefficient', 'cross_entropy', 'dense_backward', 'dense_forward', 'dense_layers', 'dropout', 'elementary', 'elementary_functions', 'init_optimizer_state', 'isa', 'isas', 'layer_norm_backward', 'layer_norm_forward', 'loss', 'losses', 'measure_ceiling', 'measure_handover', 'mix_rows', 'num_threads', 'optimizer_step', 'optimizers', 'register_backend', 'resample', 'run_product', 'run_stream', 'same_objects', 'set_array_device', 'set_isa', 'set_num_threads', 'shuffled', 'softmax', 'softmax_backward', 'sum', 'uses_bf16']
 class DeviceArray:
     """
     An array in the memory of the device "cuda".
@@ -220,7 +220,7 @@ class Network:
         """
         One epoch of steps. Schedules give a hyper-parameter, by name, a value for each step; it keeps the last one. The report goes on from that of the part that was begun. With mixup, samples are mixed in shares of the symmetric beta distribution with this parameter.
         """
-    def train_epochs(self, inputs: list, targets: list, batch_size: typing.SupportsInt | typing.SupportsIndex, epochs: typing.SupportsInt | typing.SupportsIndex, plateau: Plateau, losses: list, orders: Orders | None = None, factor: typing.SupportsFloat | typing.SupportsIndex = 1.0, offset: typing.SupportsFloat | typing.SupportsIndex = 0.0, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}) -> None:
+    def train_epochs(self, inputs: list, targets: list, batch_size: typing.SupportsInt | typing.SupportsIndex, epochs: typing.SupportsInt | typing.SupportsIndex, plateau: Plateau, losses: list, orders: Orders | None = None, factor: typing.SupportsFloat | typing.SupportsIndex = 1.0, offset: typing.SupportsFloat | typing.SupportsIndex = 0.0, max_threads: typing.SupportsInt | typing.SupportsIndex = 0, schedules: dict = {}, watcher: typing.Any = None, interval: typing.SupportsFloat | typing.SupportsIndex = 0.05) -> None:
         """
         Epochs one after another until the plateau is reached. The loss of each, (factor x losses + penalty + offset) / rows, is appended to a list. The schedules are those of every epoch.
         """
@@ -453,6 +453,10 @@ def softmax(x: typing.Any, out: typing.Any = None, log: bool = False) -> typing.
     ...
 def softmax_backward(dy: typing.Any, y: typing.Any, out: typing.Any = None, log: bool = False) -> typing.Any:
     ...
+def sum(x: typing.Any, max_threads: typing.SupportsInt | typing.SupportsIndex = 0) -> float:
+    """
+    Of all elements, in double.
+    """
 def uses_bf16() -> bool:
     """
     Whether bfloat16 products run on AVX512-BF16; otherwise they are emulated.

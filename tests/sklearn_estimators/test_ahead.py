@@ -118,6 +118,6 @@ def test_an_interrupted_fit_counts_its_epochs():
     assert len(model.loss_curve_) == model.n_iter_ > 0
     assert model.t_ == model.n_iter_ * len(X)
     steps_per_epoch = -(-len(X) // 8)
-    done = model._optimizer.steps
+    done = model._optimizer.iterations
     assert model.n_iter_ * steps_per_epoch <= done < (model.n_iter_ + 1) * steps_per_epoch
     model.predict(X[:3])

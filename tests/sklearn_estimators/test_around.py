@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
+import signal
+import threading
 import time
 
 import numpy as np
@@ -151,6 +155,31 @@ def test_no_more_is_begun_where_one_fails():
     assert in_threads(work, range(4, 50), 3) == [-item for item in range(4, 50)]
 
 
+LONG = {"max_iter": 10**6, "tol": 0.0, "n_iter_no_change": 10**6, "hidden_layer_sizes": (64, 64)}
+ENDLESS = [
+    LONG,
+    {**LONG, "validation_fraction": 0.5, "early_stopping": True},  # epoch by epoch
+    {**LONG, "solver": "lbfgs", "max_fun": 10**9},
+]
+
+
+@pytest.mark.parametrize("options", ENDLESS, ids=["ahead", "epochs", "lbfgs"])
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.filterwarnings("ignore:Training interrupted by user")
+def test_an_interrupt_ends_the_models_in_other_threads(search, options):
+    endless = [MLPRegressor(**options, alpha=alpha) for alpha in (0.1, 0.2)]
+    if search:
+        run = FusedSearchCV(endless[0], {"alpha": [0.1, 0.2]}, cv=2).fit
+    else:
+        run = functools.partial(fit_many, endless)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    begin = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(X, Y)
+    assert time.perf_counter() - begin < 10
+
+
 GRID = {"hidden_layer_sizes": [(8,), (16,)], "alpha": [1e-4, 1e-1]}
 
 
@@ -190,6 +219,28 @@ def test_halving_gives_more_epochs_to_fewer():
 def test_a_search_that_is_none():
     with pytest.raises(ValueError, match="did you mean 'halving'"):
         FusedSearchCV(model(), GRID, search="halfing").fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("grid", "options", "message"),
+    [
+        (GRID, {"resource": "max_itre"}, "did you mean 'max_iter'"),
+        ([], {}, "No fits were performed"),
+        ({**GRID, "max_iter": [3, 9]}, {}, "max_iter is the resource"),
+        (GRID, {"scoring": ["accuracy", "f1_macro"], "refit": False}, "got refit=False"),
+    ],
+    ids=["resource", "empty", "grid", "scores"],
+)
+def test_halving_says_what_is_wrong(grid, options, message):
+    with pytest.raises(ValueError, match=message):
+        FusedSearchCV(model(max_iter=9), grid, search="halving", cv=2, **options).fit(X, Y)
+
+
+def test_halving_of_a_power_of_its_factor():
+    quick = MLPClassifier((1,), max_iter=243, tol=1e9, n_iter_no_change=1, random_state=0)
+    grid = {"alpha": np.logspace(-6, 0, 243)}  # math.log(243, 3) is less than 5
+    search = FusedSearchCV(quick, grid, search="halving", cv=2, refit=False).fit(X[:40], Y[:40])
+    assert np.bincount(search.cv_results_["iter"]).tolist() == [243, 81, 27, 9, 3, 1]
 
 
 def test_inside_other_estimators():

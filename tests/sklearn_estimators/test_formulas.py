@@ -138,7 +138,7 @@ OPTIMIZERS = [
     ("adagrad", "Adagrad", {}),
     ("adadelta", "Adadelta", {}),
     ("adamax", "Adamax", {}),
-    ("adam", "Adam", {"amsgrad": True}),
+    (fusednn.optimizers.Adam(RATE, amsgrad=True), "Adam", {"amsgrad": True}),
 ]
 
 
@@ -155,9 +155,8 @@ def torch():
 def test_optimizers_are_those_of_torch(solver, theirs, more, clipnorm, torch):
     y, alpha, batch, epochs = VALUES[:, 0], 0.2, 25, 4
     options = {"batch_size": batch, "alpha": alpha, "clipnorm": clipnorm}
-    model = trained(
-        MLPRegressor, y, epochs, solver=solver, optimizer_params=more or None, **options
-    )
+    given = more if isinstance(solver, str) else None
+    model = trained(MLPRegressor, y, epochs, solver=solver, optimizer_params=given, **options)
 
     weights = [torch.tensor(array, requires_grad=True) for array in first_weights(1)]
     optimizer = getattr(torch.optim, theirs)(weights, lr=RATE, **more)
@@ -174,6 +173,33 @@ def test_optimizers_are_those_of_torch(solver, theirs, more, clipnorm, torch):
             optimizer.step()
     for ours, tensor in zip([*model.coefs_, *model.intercepts_], weights, strict=True):
         np.testing.assert_allclose(ours, tensor.detach().numpy(), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_more_arguments_of_an_optimizer_leave_the_others(solver, momentum):
+    """A decay of the weights comes before a step that is as it would be without."""
+    decay = 0.5
+    options = {"solver": solver, "momentum": momentum, "beta_1": 0.7, "epsilon": 0.1}
+    first = first_weights(2)
+    plain = trained(MLPRegressor, VALUES, 1, **options, batch_size=ROWS)
+    given = {"weight_decay": decay}
+    model = trained(MLPRegressor, VALUES, 1, **options, batch_size=ROWS, optimizer_params=given)
+    for after, without, before in zip(model.coefs_, plain.coefs_, first, strict=False):
+        np.testing.assert_allclose(after, without - RATE * decay * before, rtol=1e-12)
+    given = {"weight_decay": 0.0}
+    model = trained(MLPRegressor, VALUES, 3, **options, optimizer_params=given)
+    plain = trained(MLPRegressor, VALUES, 3, **options)
+    np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
+
+
+@pytest.mark.parametrize("replaced", [{"momentum": 0.5}, {"beta_2": 0.9}, {"nesterov": False}])
+def test_arguments_of_an_optimizer_replace_parameters(replaced):
+    (name, value), own = next(iter(replaced.items())), {"nesterov": "nesterovs_momentum"}
+    solver = "adam" if name == "beta_2" else "sgd"
+    model = trained(MLPRegressor, VALUES, 3, solver=solver, optimizer_params=replaced)
+    plain = trained(MLPRegressor, VALUES, 3, solver=solver, **{own.get(name, name): value})
+    np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
 
 
 def test_batch_norm_in_a_prediction():

@@ -73,7 +73,22 @@ def test_float32_in_float32_out_and_no_loss_on_the_way():
     assert narrow.loss_ == pytest.approx(wide.loss_, rel=1e-3)
 
 
-@pytest.mark.parametrize("params", [{"dropout": 0.1}, {"batch_norm": True}, {"schedule": float}])
+NEEDS_BATCHES = [
+    {"dropout": 0.1},
+    {"batch_norm": True},
+    {"clipnorm": 1.0},
+    {"optimizer_params": {"beta_1": 0.5}},
+    {"schedule": float},
+]
+
+
+@pytest.mark.parametrize("params", NEEDS_BATCHES, ids=str)
 def test_what_needs_batches_is_refused(params):
     with pytest.raises(ValueError, match=r"needs a solver that works batch by batch"):
         MLPClassifier(solver="lbfgs", **params).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_validation_data_need_batches_too():
+    data = [[0.0], [1.0]], [0, 1]
+    with pytest.raises(ValueError, match=r"validation_data.* batch by batch"):
+        MLPClassifier(solver="lbfgs").fit(*data, validation_data=data)

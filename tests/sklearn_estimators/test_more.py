@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("sklearn")
 
 from scipy import sparse
-from sklearn import config_context
+from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -157,6 +157,28 @@ def test_callbacks_are_told_and_obeyed():
     assert {"loss", "learning_rate"} <= set(lines[0])
 
 
+def test_tensorboard(tmp_path):
+    board = fusednn.callbacks.TensorBoard(tmp_path, 1, write_steps_per_second=True)
+    classifier(max_iter=2, callbacks=[board]).fit(X, Y)
+    (path,) = (tmp_path / "train").iterdir()
+    written = path.read_bytes()
+    for name in ("epoch_loss", "epoch_steps_per_second", "dense_1/kernel/histogram"):
+        assert name.encode() in written
+
+
+CALLBACKS_OF_MODELS = [
+    fusednn.callbacks.ModelCheckpoint("model.safetensors"),
+    fusednn.callbacks.BackupAndRestore("folder"),
+    fusednn.callbacks.LayerStatistics(X, Y),
+]
+
+
+@pytest.mark.parametrize("callback", CALLBACKS_OF_MODELS, ids=lambda each: type(each).__name__)
+def test_callbacks_of_models_are_refused(callback):
+    with pytest.raises(ValueError, match=rf"{type(callback).__name__} is for fusednn.Model"):
+        classifier(callbacks=[callback]).fit(X, Y)
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_progress_bar(terminal, monkeypatch):
     stream = io.StringIO()
@@ -279,13 +301,42 @@ def test_many_threads_may_predict_at_once():
         ({"dropout": 1.0}, "'dropout' parameter"),
         ({"solver": "newton"}, "'solver' parameter"),
         ({"device": "tpu"}, "tpu"),
+        ({"dropout": ["a"]}, "dropout must be a rate"),
         ({"hidden_layer_sizes": (3, -1)}, "hidden_layer_sizes must be > 0"),
+        ({"hidden_layer_sizes": [3.7]}, "hidden_layer_sizes must be whole numbers"),
+        ({"schedule": np.negative}, r"schedule\(1\) must be a finite number in"),
     ],
     ids=str,
 )
 def test_wrong_parameters(params, message):
     with pytest.raises(ValueError, match=message):
         classifier(**params).fit(X, Y)
+
+
+@pytest.mark.skipif(compat.VERSION < (1, 7), reason="scikit-learn's takes weights from 1.7 on")
+def test_weights_of_samples_may_be_negative_but_not_their_sum():
+    weight = np.ones(len(X))
+    weight[0] = -0.5
+    ours, theirs = (
+        kind((5,), max_iter=3, random_state=0).fit(X, Y, sample_weight=weight)
+        for kind in (MLPClassifier, neural_network.MLPClassifier)
+    )
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-10)
+    with pytest.raises(ValueError, match="sample_weight has a negative sum, -"):
+        MLPClassifier((5,), max_iter=3).fit(X, Y, sample_weight=-weight)
+
+
+def test_who_goes_on_keeps_the_number_of_outputs():
+    model = MLPRegressor(max_iter=1).partial_fit(X, Y)
+    with pytest.raises(ValueError, match="y has 2 outputs, the network that is to go on has 1"):
+        model.partial_fit(X, np.c_[Y, Y])
+    assert model.n_outputs_ == 1
+
+
+def test_warnings_name_the_line_of_the_caller():
+    with pytest.warns(UserWarning, match="clipped|Maximum iterations") as noted:
+        classifier(max_iter=1, batch_size=10**6).fit(X, Y)
+    assert [warning.filename for warning in noted] == [__file__] * 2
 
 
 def test_who_does_not_want_parameters_checked_need_not():

@@ -13,12 +13,13 @@ import pytest
 pytest.importorskip("sklearn")
 
 import sklearn
+from scipy import sparse
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, KFold
 
-from fusednn import _core
-from fusednn.sklearn import FusedSearchCV, MLPClassifier, MLPRegressor
+from fusednn import _core, activations
+from fusednn.sklearn import FusedSearchCV, MLPClassifier, MLPRegressor, architecture
 from fusednn.sklearn.random_state import random_numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -80,6 +81,25 @@ def test_layers_of_any_memory():
     odd = [(np.asfortranarray(k), np.repeat(b, 2)[::2], *rest) for k, b, *rest in layers]
     right = oracle(x[:, ::2], layers, 1e-5)
     np.testing.assert_allclose(_core.dense_layers(x[:, ::2], odd), right, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csc_array])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("norms", [(), (0,), (0, 1)], ids=str)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_sparse_rows_are_not_written_out(depth, norms, dtype, tolerance, container, monkeypatch):
+    layers = make_layers((2000, 23, 9, 5)[: depth + 1], dtype, norms)
+    if depth == 1:
+        layers = [(*layers[0][:2], "softmax", {}, layers[0][4])]
+    x = sparse.random(50, 2000, 0.005, dtype=np.float64, random_state=0)
+    right = oracle(x.toarray(), layers, architecture.NORM_EPSILON)
+    monkeypatch.setattr(architecture, "_DENSE_ELEMENTS", None)  # with which nothing is written out
+    coefs, intercepts, names, parameters, given = zip(*layers, strict=True)
+    weights = architecture.Weights(coefs, intercepts, [norm for norm in given if norm])
+    rules = [activations.get(n)(**p) for n, p in zip(names, parameters, strict=True)]
+    found = architecture.forward(container(x), weights, rules)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, right, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -235,3 +255,32 @@ def test_halving_the_short_way():
     search = FusedSearchCV(model, grid, search="halving", cv=2).fit(X, Y)
     assert list(search.cv_results_["n_resources"]) == [3] * 3 + [9]
     assert search.best_params_["learning_rate_init"] == 1e-2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_bad_number_is_found_wherever_it_is(dtype):
+    x = np.full((1437, 64), np.finfo(np.float32).max, dtype)
+    for given in (x, x.T, x[::2, 1:]):
+        assert np.isclose(_core.sum(given), given.sum(dtype=np.float64), rtol=1e-12)
+    for bad, place in itertools.product((np.nan, np.inf, -np.inf), (0, x.size // 2, -1)):
+        spoilt = x.copy()
+        spoilt.flat[place] = bad
+        assert not np.isfinite(_core.sum(spoilt))
+
+
+@pytest.mark.parametrize("names", [[0, 1, 2], [-3, 0, 7], [10**9, 5, 6], [1, 2], [4]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64, float, str])
+def test_labels_of_any_kind_are_found_again(names, dtype):
+    labels = np.array(names)
+    if dtype is not str and (labels.astype(dtype) != labels).any():
+        pytest.skip("no such number")
+    labels = np.resize(labels.astype(dtype), 60)
+    model = MLPClassifier((4,), max_iter=1)
+    _, y = model._validate_input(X[:60], labels, False, reset=True)
+    classes, places = np.unique(labels, return_inverse=True)
+    np.testing.assert_array_equal(model.classes_, classes)
+    assert classes.dtype.kind == "U" or model.classes_.dtype == classes.dtype
+    if len(classes) > 2:
+        np.testing.assert_array_equal(y, np.eye(len(classes), dtype=bool)[places])
+    else:
+        np.testing.assert_array_equal(y[:, 0], places == 1)

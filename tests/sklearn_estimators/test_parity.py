@@ -136,8 +136,7 @@ def test_float32():
 
 @pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix])
 def test_sparse_rows_in_several_portions(container, monkeypatch):
-    monkeypatch.setattr("fusednn.sklearn.engine._DENSE_ELEMENTS", 64 * 300)
-    monkeypatch.setattr("fusednn.sklearn.architecture._DENSE_ROWS", 500)
+    monkeypatch.setattr("fusednn.sklearn.architecture._DENSE_ELEMENTS", 64 * 300)
     X, y = DIGITS[0] / 16, DIGITS[1]
     for shuffle in (True, False):
         params = {"max_iter": 4, "shuffle": shuffle, "batch_size": 100}
@@ -163,6 +162,38 @@ def test_partial_fit_and_warm_start(pair, solver):
         with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
             model.fit(X, y)
     assert_same(theirs, ours)
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")], ids=str)
+@pytest.mark.parametrize("how", ["partial_fit", "warm_start"])
+def test_going_on_with_other_data_keeps_the_dtype(dtypes, how):
+    X, y = DIABETES
+    found = []
+    for kind in PAIRS[1]:
+        model = kind(max_iter=2, random_state=0, warm_start=True)
+        for dtype in dtypes:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                (model.fit if how == "warm_start" else model.partial_fit)(X.astype(dtype), y)
+        found.append(model)
+    assert {array.dtype.name for array in weights(found[1])} == {dtypes[0]}
+    assert_same(*found, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[1].__name__)
+def test_a_subclass_may_have_a_constructor_of_its_own(pair):
+    found = []
+    for kind in pair:
+
+        class Small(kind):
+            def __init__(self, size=10, random_state=0):
+                more = {"max_iter": 5, "random_state": random_state}
+                super().__init__(hidden_layer_sizes=(size,), **more)
+                self.size = size
+
+        with pytest.warns(ConvergenceWarning):
+            found.append(Small(4).fit(DIGITS[0] / 16, DIGITS[1]))
+    assert_same(*found)
 
 
 @pytest.mark.parametrize("verbose", [True])

@@ -19,8 +19,10 @@ _ENGINE_NAMES = {"identity": "linear", "logistic": "sigmoid", "exp": "exponentia
 NORM_MOMENTUM = 0.1
 NORM_EPSILON = 1e-5
 
-# Rows of a sparse matrix that are written out at a time.
-_DENSE_ROWS = 4096
+# Elements of a sparse matrix that are written out at a time.
+_DENSE_ELEMENTS = 1 << 23
+# Share of elements that are not 0 up to which SciPy's product is faster than one over all of them.
+_SPARSE = 0.01
 
 
 def activation_of(name: str | Activation) -> Activation:
@@ -91,6 +93,11 @@ class Weights:
     norms: Sequence[Sequence[np.ndarray]] = ()
 
 
+def dense_rows(features: int) -> int:
+    """Return how many rows of a sparse matrix are written out at a time."""
+    return max(_DENSE_ELEMENTS // max(features, 1), 1)
+
+
 def dense_blocks(X: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
     """Yield the rows of a matrix, sparse or not, as arrays of a dtype.
 
@@ -100,8 +107,9 @@ def dense_blocks(X: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(X, dtype=dtype)
         return
     X = X.tocsr()
-    for begin in range(0, max(X.shape[0], 1), _DENSE_ROWS):
-        yield np.ascontiguousarray(X[begin : begin + _DENSE_ROWS].toarray(), dtype=dtype)
+    n = dense_rows(X.shape[1])
+    for begin in range(0, max(X.shape[0], 1), n):
+        yield np.ascontiguousarray(X[begin : begin + n].toarray(), dtype=dtype)
 
 
 def forward(
@@ -128,13 +136,34 @@ def forward(
     threads : int
         The most that work on it, 0 for as many as are worth it.
     """
+    dtype = weights.coefs[0].dtype
     described = zip(weights.coefs, weights.intercepts, rules, strict=True)
     layers = [
         (coef, intercept, rule.name, dict(rule.parameters), norm)
         for (coef, intercept, rule), norm in zip_longest(described, weights.norms)
     ]
+    sparse = not isinstance(X, np.ndarray) and X.nnz < _SPARSE * X.shape[0] * X.shape[1]
+    if sparse and precision is None:
+        first = layers.pop(0)
+        X = _after_product(X.astype(dtype, copy=False) @ first[0], first)
+        if not layers:
+            return X
     parts = [
         _core.dense_layers(block, layers, NORM_EPSILON, precision, threads)
-        for block in dense_blocks(X, weights.coefs[0].dtype)
+        for block in dense_blocks(X, dtype)
     ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _after_product(values: np.ndarray, layer: tuple[Any, ...]) -> np.ndarray:
+    """Return the values of a layer as `dense_layers` takes it, in the place of its product's."""
+    _, intercept, activation, parameters, norm = layer
+    values += intercept
+    if norm is not None:
+        gamma, beta, mean, variance = norm
+        _core.batch_norm_forward(
+            values, gamma, beta, mean, variance, False, epsilon=NORM_EPSILON, out=values
+        )
+    if activation == "softmax":
+        return _core.softmax(values, values)
+    return _core.activation_forward(activation, parameters, values, values)

@@ -7,13 +7,14 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted
 
-from fusednn import initializers
+from fusednn import _core, initializers
 from fusednn import optimizers as optimizer_module
 from fusednn.activations import Activation
 from fusednn.device import check_device
@@ -38,6 +39,8 @@ from fusednn.sklearn.threads import thread_limit
 # X, y as a matrix of one column per output, and the weights of the rows: checked.
 Data = tuple[Any, np.ndarray, np.ndarray | None]
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+# What L-BFGS can make nothing of.
+_BATCHWISE = ("dropout", "batch_norm", "clipnorm", "optimizer_params", "schedule", "callbacks")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if not all(isinstance(size, Integral) for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be whole numbers, got {sizes}.")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
@@ -112,7 +117,9 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
     def _dropout_rates(self, hidden: int) -> tuple[float, ...]:
         given = self.dropout
         rates = list(given) if isinstance(given, (list, tuple)) else [given] * hidden
-        if len(rates) != hidden or not all(0 <= rate < 1 for rate in rates):
+        if len(rates) != hidden or not all(
+            isinstance(rate, Real) and 0 <= float(rate) < 1 for rate in rates
+        ):
             raise ValueError(
                 f"dropout must be a rate in [0, 1) or a list of {hidden}, got {given!r}"
             )
@@ -121,10 +128,8 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
     def _check_combinations(self) -> None:
         self._hidden_sizes()
         if self.solver == "lbfgs":
-            batchwise = {"dropout": 0, "batch_norm": False, "schedule": None, "callbacks": None}
-            for name, off in batchwise.items():
-                value = getattr(self, name)
-                if value is not off and value != off:
+            for name in _BATCHWISE:
+                if value := getattr(self, name):
                     raise ValueError(
                         f"{name}={value!r} needs a solver that works batch by batch, "
                         "got solver='lbfgs'"
@@ -167,6 +172,10 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
 
     def _request(self, validation_data: Any = None) -> Request:
         """Return what `fit` does."""
+        if validation_data is not None and self.solver == "lbfgs":
+            raise ValueError(
+                "validation_data needs a solver that works batch by batch, got solver='lbfgs'"
+            )
         first = not hasattr(self, "coefs_") or not self.warm_start
         return Request(first, False, validation_data, self.max_iter)
 
@@ -191,10 +200,15 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         """Fit to data that have been checked; `given` is what scikit-learn's callbacks are told."""
         X, y, sample_weight = data
         sample_weight = self._weigh(y, sample_weight)
+        if not request.first and y.shape[1] != len(self.intercepts_[-1]):
+            raise ValueError(
+                f"y has {y.shape[1]} outputs, the network that is to go on has "
+                f"{len(self.intercepts_[-1])}"
+            )
         self.n_outputs_ = y.shape[1]
         objective = self._objective(y)
         self._random_state = random_numbers(self.random_state)
-        dtype = np.dtype(X.dtype if self.precision == "auto" else self._numbers())
+        dtype = self._numbers(X, request.first)
         if request.first:
             self._initialize([X.shape[1], *self._hidden_sizes(), y.shape[1]], objective, dtype)
 
@@ -215,8 +229,12 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
         """Return the weights that count: those given, and more where the kind has more."""
         return sample_weight
 
-    def _numbers(self) -> str:
-        return "float64" if self.precision == "float64" else "float32"
+    def _numbers(self, X: Any, first: bool) -> np.dtype:
+        """Return the dtype of the weights: of the data at first, then that of the weights."""
+        if self.precision != "auto":
+            return np.dtype("float64" if self.precision == "float64" else "float32")
+        kept = X.dtype if first else np.asarray(self.coefs_[0]).dtype
+        return np.dtype(kept if kept in _DTYPES else X.dtype)
 
     def _initialize(self, sizes: list[int], objective: Objective, dtype: np.dtype) -> None:
         """Set all fitted attributes to what they are before the first epoch."""
@@ -426,7 +444,7 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
             and X.size > 0
             and (reset or X.shape[1] == self.n_features_in_)
             and not hasattr(self, "feature_names_in_")
-            and math.isfinite(X.sum())
+            and math.isfinite(_core.sum(X.T if X.flags.f_contiguous else X, thread_limit()))
         )
 
     def _both_plainly_good(self, X: Any, y: Any, reset: bool) -> bool:
@@ -435,8 +453,7 @@ class BaseMLP(CheckedParameters, CallbackSupport, Tagged):
             self._plainly_good(X, reset)
             and type(y) is np.ndarray
             and y.shape == X.shape[:1]
-            and y.dtype.kind in "biuf"
-            and math.isfinite(y.sum())
+            and (y.dtype.kind in "biu" or (y.dtype.kind == "f" and math.isfinite(y.sum())))
         )
 
     def _examine(self, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, Any]:

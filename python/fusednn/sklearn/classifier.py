@@ -26,12 +26,19 @@ def _plain(labels: Any) -> bool:
     return type(labels) is np.ndarray and labels.ndim == 1 and labels.dtype.kind in "iu"
 
 
+def _classes(y: np.ndarray) -> np.ndarray:
+    """Return the distinct ones of plain labels, which mostly are small numbers to be counted."""
+    if y.min() >= 0 and y.max() < len(y):
+        return np.flatnonzero(np.bincount(y.astype(np.intp, copy=False))).astype(y.dtype)
+    return np.unique(y)
+
+
 def _binarizer(y: Any) -> LabelBinarizer:
     """Return a LabelBinarizer that knows y, sooner than its `fit` does where y is plain."""
     binarizer = LabelBinarizer()
     if not _plain(y):
         return binarizer.fit(y)
-    classes = np.unique(y)
+    classes = _classes(y)
     if 2 * len(classes) > len(y):  # of which scikit-learn warns
         return binarizer.fit(y)
     binarizer.classes_ = classes
@@ -258,10 +265,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Return which classes each row has, one column per output, for known classes only."""
         if self._label_binarizer.y_type_ not in ("binary", "multiclass"):
             return self._label_binarizer.transform(y).astype(bool)
-        places = np.searchsorted(self.classes_, y)
         if self._exclusive():
-            return places[:, None] == np.arange(len(self.classes_))
-        return (places == len(self.classes_) - 1)[:, None] & (len(self.classes_) > 1)
+            return y[:, None] == self.classes_
+        return (y == self.classes_[-1])[:, None] & (len(self.classes_) > 1)
 
     def _exclusive(self) -> bool:
         """Whether exactly one class is right, out of more than two."""

@@ -61,6 +61,9 @@ def first_partial_fit(estimator: Any, classes: Any) -> bool:
     return _check_partial_fit_first_call(estimator, classes)
 
 
+# Where the caller of `fit` is in the eyes of what trains, as a `stacklevel` of warnings.
+CALLER = 7 if VERSION >= (1, 9) else 6
+
 if VERSION >= (1, 9):
     from sklearn.callback import CallbackSupportMixin as CallbackSupport
     from sklearn.callback import with_callbacks as with_callbacks

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from fusednn import _core
-from fusednn.sklearn.architecture import Architecture, Weights, dense_blocks
+from fusednn.sklearn.architecture import Architecture, Weights, dense_blocks, dense_rows
 from fusednn.sklearn.objectives import Objective
 from fusednn.sklearn.optimizer import Optimizer
+from fusednn.sklearn.threads import watcher
 
 # Rows whose gradient is taken at once where all rows count: what they need stays in memory's reach.
 _GRADIENT_ROWS = 8192
-# Elements of a sparse matrix that are written out at a time.
-_DENSE_ELEMENTS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ def _shares(
         return None, 1 / sizes
     ordered = weight if order is None else weight[order]
     masses = np.add.reduceat(ordered, starts, dtype=np.float64)
+    if masses.min() < 0:
+        raise ValueError(f"sample_weight has a negative sum, {masses.min():g}, over a batch")
     scales = np.divide(1, masses, out=np.zeros_like(masses), where=masses != 0)
     shares = np.empty_like(weight)
     places = slice(None) if order is None else order
@@ -95,7 +96,7 @@ def _portions(
         yield samples.X, slice(None)
         return
     rows, features = samples.X.shape
-    length = max(_DENSE_ELEMENTS // max(features * batch_size, 1), 1) * batch_size
+    length = dense_rows(features * batch_size) * batch_size
     places = np.arange(rows) if order is None else order
     for begin in range(0, rows, length):
         chosen = places[begin : begin + length]
@@ -191,6 +192,7 @@ class Engine:
                 None if weight is None else weight[places],
                 batch_size,
                 order=order if whole else None,
+                watcher=watcher(),
                 max_threads=self.settings.threads,
                 schedules={"lr": rates[steps], "penalty_scale": scales[steps]},
             )
@@ -230,6 +232,7 @@ class Engine:
             0.0 if constant is None else float(constant.sum()),
             max_threads=self.settings.threads,
             schedules={"lr": self._optimizer.rates_of(len(scales)), "penalty_scale": scales},
+            watcher=watcher(),
         )
 
     def loss(self, samples: Samples) -> float:
@@ -247,8 +250,11 @@ class Engine:
     def _whole(self, samples: Samples, gradient: np.ndarray | None) -> float:
         """Return the sum of the losses; adds the sum of the gradients where an array is given."""
         total = 0.0
-        for begin in range(0, samples.rows, _GRADIENT_ROWS):
-            rows = slice(begin, begin + _GRADIENT_ROWS)
+        n = _GRADIENT_ROWS
+        if not isinstance(samples.X, np.ndarray):
+            n = min(n, dense_rows(samples.X.shape[1]))
+        for begin in range(0, samples.rows, n):
+            rows = slice(begin, begin + n)
             x, targets, weight = samples.part(rows)
             if gradient is None:
                 report = self._network.evaluate(
@@ -269,6 +275,7 @@ class Engine:
 
         Here the value belongs to the gradient: with several outputs it is the sum over them.
         """
+        watcher()
         self.unpack(packed)
         mass = self._mass(samples)
         gradient = np.zeros_like(packed)
@@ -279,6 +286,10 @@ class Engine:
         if penalty.l1:
             gradient[:n] += penalty.l1 * np.sign(packed[:n])
         return value / mass, gradient / mass
+
+    def named_parameters(self) -> dict[str, np.ndarray]:
+        """Return the network's own memory by layer and name."""
+        return {f"{p['node']}/{p['name']}": p["value"] for p in self._parameters}
 
     def pack(self) -> np.ndarray:
         """Return all that is learned as one array, the kernels first."""

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from fusednn import optimizers
+from fusednn.errors import check_number
 
-# scikit-learn's own, in the engine's words. Its formulas are those that Keras uses.
+# What scikit-learn's own solvers take under the same name. Their formulas are those of Keras.
+_OWN = {"sgd": ("momentum",), "adam": ("beta_1", "beta_2", "epsilon")}
 _CONVENTION = "keras"
 _TOO_SMALL = 1e-6  # learning rates at which "adaptive" gives up
 
@@ -31,21 +33,18 @@ def _classes() -> dict[str, Any]:
 
 def spec_of(estimator: Any) -> dict[str, Any]:
     """Return the engine's optimizer that an estimator's parameters describe."""
-    solver, rate = estimator.solver, float(estimator.learning_rate_init)
-    more = dict(estimator.optimizer_params or {})
-    if solver == "sgd" and not more:
-        hyper = {"momentum": estimator.momentum, "nesterov": float(estimator.nesterovs_momentum)}
-        return {"rule": "momentum", "convention": _CONVENTION, "hyper": {"lr": rate, **hyper}}
-    if solver == "adam" and not more:
-        hyper = {
-            "beta1": estimator.beta_1,
-            "beta2": estimator.beta_2,
-            "eps": estimator.epsilon,
-        }
-        return {"rule": "adam", "convention": _CONVENTION, "hyper": {"lr": rate, **hyper}}
+    solver = estimator.solver
     if isinstance(solver, optimizers.Optimizer):
         return solver.resolve("torch")
-    return _classes()[solver](**{"learning_rate": rate, **more}).resolve("torch")
+    options = {"learning_rate": float(estimator.learning_rate_init)}
+    options.update((name, getattr(estimator, name)) for name in _OWN.get(solver, ()))
+    options.update(estimator.optimizer_params or {})
+    if solver == "sgd" and options["momentum"]:  # without which it would make no difference
+        options.setdefault("nesterov", estimator.nesterovs_momentum)
+    spec = _classes()[solver](**options).resolve(_CONVENTION if solver in _OWN else "torch")
+    if solver == "sgd":  # scikit-learn's has velocities also where the momentum is 0
+        spec["rule"], spec["hyper"]["momentum"] = "momentum", float(options["momentum"])
+    return spec
 
 
 class Optimizer:
@@ -109,13 +108,14 @@ class Optimizer:
         """Return the learning rate of each of the next steps."""
         if self.rates is None:
             return np.full(steps, self.learning_rate)
-        first = self.steps
-        return np.array([float(self.rates(first + i)) for i in range(steps)])
+        first = self.iterations
+        numbers = range(first, first + steps)
+        return np.array([check_number(f"schedule({i})", self.rates(i), 0) for i in numbers])
 
     # ---- state ---------------------------------------------------------------------------------
 
     @property
-    def steps(self) -> int:
+    def iterations(self) -> int:
         """How many steps have been taken."""
         if self._network is not None:
             return self._network.optimizer_steps

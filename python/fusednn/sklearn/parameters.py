@@ -113,9 +113,10 @@ class CheckedParameters(BaseEstimator):
         """
         if get_config()["skip_parameter_validation"]:
             return
-        given = self.get_params(deep=False)
-        for name in self._constraints():
-            value = given[name]
+        known = self._constraints()
+        for name, value in self.get_params(deep=False).items():
+            if name not in known:  # a subclass may have a constructor of its own
+                continue
             simple = type(value) in _SIMPLE
             if not (self._allows_simple if simple else self._allows)(name, value):
                 super()._validate_params()

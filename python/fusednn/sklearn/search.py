@@ -18,6 +18,7 @@ from fusednn import _core
 from fusednn.errors import check_integer, unknown_choice
 from fusednn.sklearn.classifier import MLPClassifier
 from fusednn.sklearn.compat import warn_of_failures
+from fusednn.sklearn.engine import Engine
 from fusednn.sklearn.regressor import MLPRegressor
 from fusednn.sklearn.threads import in_threads, one_thread_per_model
 from fusednn.sklearn.trials import Fold, evaluate, fold_of
@@ -155,10 +156,11 @@ class FusedSearchCV(GridSearchCV):
         noted: list[dict[str, Any]] = []
         notes: dict[str, list[Any]] = {}
         results: Mapping[str, Any] = {}
+        engines: list[Engine] = []
         workers = joblib.effective_n_jobs(self._jobs())
 
         def trial(of: tuple[Mapping[str, Any], Fold]) -> dict[str, Any]:
-            return evaluate(base, *of, self)
+            return evaluate(base, *of, self, engines)
 
         def evaluate_candidates(
             given: Sequence[Mapping[str, Any]], more_results: Mapping[str, Any] | None = None
@@ -196,8 +198,15 @@ class FusedSearchCV(GridSearchCV):
         if self.search != "halving":
             evaluate_candidates(candidates)
             return
-        last = check_integer(self.resource, self.estimator.get_params()[self.resource], 1)
-        rounds = int(math.log(len(candidates), self.factor))
+        known = self.estimator.get_params()
+        if self.resource not in known:
+            raise unknown_choice("resource", self.resource, known)
+        if any(self.resource in each for each in candidates):
+            raise ValueError(f"{self.resource} is the resource, so param_grid cannot have it")
+        last = check_integer(self.resource, known[self.resource], 1)
+        rounds = 0
+        while self.factor ** (rounds + 1) <= len(candidates):
+            rounds += 1
         for place in range(rounds + 1):
             amount = max(1, last // self.factor ** (rounds - place))
             asked = [{**each, self.resource: amount} for each in candidates]
@@ -218,6 +227,11 @@ class FusedSearchCV(GridSearchCV):
     def _scores(self, results: Mapping[str, Any]) -> np.ndarray:
         """Return what "halving" compares, with failures behind everything."""
         metric = self.refit if isinstance(self.refit, str) else "score"
+        if f"mean_test_{metric}" not in results:
+            raise ValueError(
+                "search='halving' compares by one score: with several, refit must name it, "
+                f"got refit={self.refit!r}"
+            )
         return np.nan_to_num(np.asarray(results[f"mean_test_{metric}"]), nan=-np.inf)
 
     @staticmethod

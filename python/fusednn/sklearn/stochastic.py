@@ -14,10 +14,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from fusednn import _core
-from fusednn.callbacks import CallbackList
-from fusednn.sklearn.compat import Observers
+from fusednn.callbacks import BackupAndRestore, CallbackList, LayerStatistics, ModelCheckpoint
+from fusednn.sklearn.compat import CALLER, Observers
 from fusednn.sklearn.engine import Engine, Penalty, Samples
 from fusednn.sklearn.optimizer import Optimizer
+
+_FOR_MODELS = (BackupAndRestore, LayerStatistics, ModelCheckpoint)
 
 
 @dataclass
@@ -51,6 +53,9 @@ class TrainingView:
         for own, given in zip(self._arrays(), weights, strict=True):
             own[...] = given
 
+    def _named_parameters(self) -> dict[str, np.ndarray]:
+        return self.estimator._engine.named_parameters()
+
     def _arrays(self) -> list[np.ndarray]:
         weights = self.estimator._engine.weights
         return [*weights.coefs, *weights.intercepts, *(a for norm in weights.norms for a in norm)]
@@ -63,7 +68,7 @@ def batch_size_of(estimator: Any, n: int) -> int:
     if estimator.batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=6,
+            stacklevel=CALLER + 1,
         )
     return int(min(max(estimator.batch_size, 1), n))
 
@@ -109,6 +114,12 @@ class StochasticFit:
                 "callbacks: an epoch is one native call here, so no callback can see its batches; "
                 f"got {type(steppers[0]).__name__}, which wants to"
             )
+        for callback in hooks.callbacks:
+            if isinstance(callback, _FOR_MODELS):
+                raise ValueError(
+                    f"callbacks: {type(callback).__name__} is for fusednn.Model; an estimator is "
+                    "saved with pickle, and early_stopping=True gives it its best weights"
+                )
         verbose = estimator.verbose
         steps = math.ceil(rows / batch_size)
         params = {"epochs": epochs, "steps": steps, "verbose": int(verbose)}
@@ -148,10 +159,10 @@ class StochasticFit:
                         f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
                         "optimization hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=6,
+                        stacklevel=CALLER,
                     )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=6)
+            warnings.warn("Training interrupted by user.", stacklevel=CALLER)
         hooks.end(logs)
         if self.best is not None:
             self.view.set_weights(self.best)

@@ -15,6 +15,7 @@ from joblib.parallel import get_active_backend
 
 _leaders: list[int] = []  # threads that have handed models out to others
 _lock = threading.Lock()
+_own = threading.local()
 
 
 @contextlib.contextmanager
@@ -46,6 +47,18 @@ def thread_limit() -> int:
     return 1 if helps and get_active_backend()[0].nesting_level else 0
 
 
+def watcher() -> Callable[[Any], None] | None:
+    """Return what training in this thread must ask now and then, after it has been asked once.
+
+    It raises KeyboardInterrupt when the thread that waits for this one was interrupted: Ctrl-C
+    reaches the main thread alone.
+    """
+    watch = getattr(_own, "watcher", None)
+    if watch is not None:
+        watch(None)
+    return watch
+
+
 def in_threads(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> list[Any]:
     """Return what a function makes of each item, in so many threads at once.
 
@@ -53,21 +66,37 @@ def in_threads(function: Callable[[Any], Any], items: Sequence[Any], workers: in
     time in which no model is trained. What the function raises is raised, and no more items begun.
     """
     settings = sklearn.get_config()
-    todo = enumerate(items)
+    todo, taking = enumerate(items), threading.Lock()
     made: list[Any] = [None] * len(items)
 
+    def take() -> tuple[int, Any] | None:
+        with taking:  # which an iterator needs where threads really run at once
+            return next(todo, None)
+
+    interrupted = threading.Event()
+
+    def watch(_: Any) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
     def work() -> None:
+        _own.watcher = watch
         # A new thread knows nothing of the caller's settings of scikit-learn.
         with sklearn.config_context(**settings):
-            for place, item in todo:
+            while taken := take():
+                place, item = taken
                 made[place] = function(item)
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         working = [pool.submit(work) for _ in range(workers)]
         try:
             concurrent.futures.wait(working, return_when=concurrent.futures.FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
         finally:
-            deque(todo, maxlen=0)  # so that the others stop, too
+            with taking:
+                deque(todo, maxlen=0)  # so that the others stop, too
     for each in working:
         each.result()
     return made

@@ -7,6 +7,7 @@ takes as long as training a small network does.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import numpy as np
 from sklearn.base import clone
 
 from fusednn.sklearn.base import BaseMLP
+from fusednn.sklearn.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,11 @@ def fold_of(estimator: BaseMLP, X: np.ndarray, y: np.ndarray, split: Any) -> Fol
 
 
 def evaluate(
-    estimator: BaseMLP, parameters: Mapping[str, Any], fold: Fold, search: Any
+    estimator: BaseMLP,
+    parameters: Mapping[str, Any],
+    fold: Fold,
+    search: Any,
+    engines: list[Engine],
 ) -> dict[str, Any]:
     """Fit a clone of an estimator and return what scikit-learn's search notes of a fit.
 
@@ -73,8 +79,12 @@ def evaluate(
     fold : Fold
     search : FusedSearchCV
         Has `error_score` and `return_train_score`.
+    engines : list of Engine
+        Of fits that are over. The network of the last is taken for the next, if it fits.
     """
     model = estimator._like(parameters)
+    with contextlib.suppress(IndexError):  # another thread may have taken the last
+        model._engine = engines.pop()
     parts = {"test_scores": fold.test}
     if search.return_train_score:
         parts["train_scores"] = fold.train
@@ -92,4 +102,6 @@ def evaluate(
         noted[name] = search.error_score if failed else part.score(model)
     noted["fit_time"] = end - begin
     noted["score_time"] = 0.0 if failed else time.perf_counter() - end
+    if not failed:
+        engines.append(model._engine)
     return noted

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What goes through epochs: the orders of their rows, and when more of them are of no use.
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -7,6 +8,7 @@
 #include "bindings/array.h"
 #include "bindings/bindings.h"
 #include "bindings/orders.h"
+#include "engine/epochs.h"
 
 namespace fusednn::bindings {
 
@@ -52,7 +54,7 @@ void Orders::shuffle() {
   }
 }
 
-void bind_orders(py::module_& m) {
+void bind_epochs(py::module_& m) {
   using namespace py::literals;
   py::class_<Orders> orders(
       m, "Orders",
@@ -63,6 +65,19 @@ void bind_orders(py::module_& m) {
   orders.def(
       "draw", [](Orders& self) { return py::array_t<Index>(self.rows(), self.next()); },
       "The next one.");
+
+  using engine::Plateau;
+  py::class_<Plateau> plateau(m, "Plateau",
+                              "More epochs are of no use when the loss has not fallen by tol for "
+                              "more than `patience` in a row.");
+  plateau.def(py::init([](double tol, double patience, double best, Index stalls) {
+                return Plateau{tol, patience, best, stalls};
+              }),
+              "tol"_a, "patience"_a, "best"_a, "stalls"_a);
+  plateau.def_readonly("best", &Plateau::best, "The lowest loss so far.");
+  plateau.def_readwrite("stalls", &Plateau::stalls, "Epochs of no use, in a row.");
+  plateau.def("note", &Plateau::note, "loss"_a);
+  plateau.def_property_readonly("reached", &Plateau::reached);
 }
 
 }  // namespace fusednn::bindings
