@@ -175,7 +175,7 @@ CALLBACKS_OF_MODELS = [
 
 @pytest.mark.parametrize("callback", CALLBACKS_OF_MODELS, ids=lambda each: type(each).__name__)
 def test_callbacks_of_models_are_refused(callback):
-    with pytest.raises(ValueError, match=rf"{type(callback).__name__} is for fusednn.Model"):
+    with pytest.raises(TypeError, match=rf"{type(callback).__name__} is for Model.fit"):
         classifier(callbacks=[callback]).fit(X, Y)
 
 

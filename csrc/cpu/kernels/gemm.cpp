@@ -99,7 +99,7 @@ void multiply(const Product<T>& p, const Context& context) {
     return multiply(as_row(p), context);
   }
   if (is_shallow(p)) return multiply_shallow(p, context);
-  if (has_few_steps(p)) return multiply_few_steps(p, cpu::share(p.m, context));
+  if (has_few_steps(p)) return multiply_few_steps(p, context);
   if (has_few_columns(p, kChunk)) return multiply_few_columns(p, context);
   const Plan<T> plan(p);
   alignas(kAlign) T stack[kStackBytes / sizeof(T)];

@@ -29,6 +29,19 @@ struct Split {
   Index length(Index i) const { return size + (i < rest ? 1 : 0); }
 };
 
+// A number as a type. There is no library here to take it from.
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
+
+// f of n as a constant, where n is 1 to Most.
+template <int Most, int N = 1, class F>
+void with_constant(Index n, F f) {
+  if (n == N) return f(Constant<N>());
+  if constexpr (N < Most) with_constant<Most, N + 1>(n, f);
+}
+
 // What a block of tiles is cut by.
 struct BlockLimits {
   Index tile_bytes;   // of a, packed or not, that a tile reads

@@ -92,11 +92,10 @@ void multiply_few_steps_by(const Product<T>& p, Range rows) {
   if (col < p.n) columns_of_few_steps<T, K, 1>(p, rows, col, p.n - col);
 }
 
-// The number of steps becomes a constant.
-template <class T, int K = 1>
-void multiply_few_steps(const Product<T>& p, Range rows) {
-  if (p.k == K) return multiply_few_steps_by<T, K>(p, rows);
-  if constexpr (K < kNarrow) multiply_few_steps<T, K + 1>(p, rows);
+template <class T>
+void multiply_few_steps(const Product<T>& p, const Context& context) {
+  const Range rows = cpu::share(p.m, context);
+  with_constant<kNarrow>(p.k, [&](auto k) { multiply_few_steps_by<T, k.value>(p, rows); });
 }
 
 // ---- few columns of c ----------------------------------------------------------------------------
@@ -158,19 +157,13 @@ void multiply_few_columns_by(const Product<T>& p, Range rows) {
   }
 }
 
-// The number of columns becomes a constant.
-template <class T, int N = 1>
-void multiply_few_columns(const Product<T>& p, Range rows) {
-  if (p.n == N) return multiply_few_columns_by<T, N>(p, rows);
-  if constexpr (N < kNarrow) multiply_few_columns<T, N + 1>(p, rows);
-}
-
 template <class T>
 void multiply_few_columns(const Product<T>& p, const Context& context) {
   if (p.column_sums != nullptr && context.rank == context.size - 1) {
     add_column_sums<T>({p.b, p.b_k}, p.k, p.n, p.accumulate, p.column_sums);
   }
-  multiply_few_columns(p, cpu::share(p.m, context));
+  const Range rows = cpu::share(p.m, context);
+  with_constant<kNarrow>(p.n, [&](auto n) { multiply_few_columns_by<T, n.value>(p, rows); });
 }
 
 }  // namespace fusednn::FNN_ISA

@@ -63,13 +63,6 @@ void multiply_shallow_by(const Product<T>& p, Range rows) {
   }
 }
 
-// The number of steps becomes a constant.
-template <class T, int K = 1>
-void multiply_shallow_rows(const Product<T>& p, Range rows) {
-  if (p.k == K) return multiply_shallow_by<T, K>(p, rows);
-  if constexpr (K < kShallowDepth) multiply_shallow_rows<T, K + 1>(p, rows);
-}
-
 template <class T>
 void multiply_shallow(const Product<T>& p, const Context& context) {
   if (p.column_sums != nullptr) {
@@ -80,7 +73,8 @@ void multiply_shallow(const Product<T>& p, const Context& context) {
       add_column_sums<T>({p.b + col, p.b_k}, p.k, end - col, p.accumulate, p.column_sums + col);
     }
   }
-  multiply_shallow_rows(p, cpu::share(p.m, context));
+  const Range rows = cpu::share(p.m, context);
+  with_constant<kShallowDepth>(p.k, [&](auto k) { multiply_shallow_by<T, k.value>(p, rows); });
 }
 
 }  // namespace fusednn::FNN_ISA

@@ -116,9 +116,9 @@ class StochasticFit:
             )
         for callback in hooks.callbacks:
             if isinstance(callback, _FOR_MODELS):
-                raise ValueError(
-                    f"callbacks: {type(callback).__name__} is for fusednn.Model; an estimator is "
-                    "saved with pickle, and early_stopping=True gives it its best weights"
+                raise TypeError(
+                    f"callbacks: {type(callback).__name__} is for Model.fit; an estimator is saved "
+                    "with pickle, and early_stopping=True gives it its best weights"
                 )
         verbose = estimator.verbose
         steps = math.ceil(rows / batch_size)
