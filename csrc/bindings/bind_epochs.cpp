@@ -13,8 +13,9 @@
 namespace fusednn::bindings {
 
 Orders::Orders(Index rows, py::object generator, bool shared) : generator_(std::move(generator)) {
-  if (rows < 0)
+  if (rows < 0) {
     throw std::invalid_argument("rows=" + std::to_string(rows) + " must not be negative");
+  }
   const py::object capsule = generator_.attr("capsule");
   bits_ = static_cast<BitGenerator*>(PyCapsule_GetPointer(capsule.ptr(), "BitGenerator"));
   if (bits_ == nullptr) throw py::error_already_set();

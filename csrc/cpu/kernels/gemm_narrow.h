@@ -10,8 +10,10 @@
 
 namespace fusednn::FNN_ISA {
 
-// As many vectors as can be held in registers beside some sums.
+// The most steps or columns, and the vectors beside each other for each of them, that the registers can
+// hold together with what they are multiplied by.
 constexpr Index kNarrow = kVectorRegisters == 32 ? 12 : 8;
+constexpr int kNarrowVectors = kVectorRegisters == 32 ? 2 : 1;
 
 // ---- few steps of k ------------------------------------------------------------------------------
 
@@ -83,7 +85,7 @@ void columns_of_few_steps(const Product<T>& p, Range rows, Index col, Index cols
 
 template <class T, int K>
 void multiply_few_steps_by(const Product<T>& p, Range rows) {
-  constexpr int V = kVectorRegisters == 32 ? 2 : 1;
+  constexpr int V = kNarrowVectors;
   constexpr Index size = Vec<T>::size;
   Index col = 0;
   for (; col + (V - 1) * size < p.n; col += V * size) {
@@ -148,7 +150,7 @@ FNN_HD void few_columns_of(const Product<T>& p, Index row, int lanes) {
 
 template <class T, int N>
 void multiply_few_columns_by(const Product<T>& p, Range rows) {
-  constexpr int V = kVectorRegisters == 32 ? 2 : 1;
+  constexpr int V = kNarrowVectors;
   constexpr Index size = Vec<T>::size;
   Index row = rows.begin;
   for (; row + V * size <= rows.end; row += V * size) few_columns_of<T, N, V>(p, row, size);

@@ -11,9 +11,8 @@ from fusednn import layers
 if TYPE_CHECKING:
     from fusednn.models import Sequential
 
-# scikit-learn's names that are not those of `layers`.
-_ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
-_NORM_EPSILON = 1e-5  # of fusednn.sklearn
+# scikit-learn's names that are not ours.
+ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
 
 
 def from_sklearn(estimator: Any, seed: int | None = None) -> Sequential:
@@ -50,11 +49,14 @@ def from_sklearn(estimator: Any, seed: int | None = None) -> Sequential:
     norms = getattr(estimator, "batch_norms_", ())
     for (kernel, bias, rule), norm in zip_longest(described, norms):
         if isinstance(rule, str):
-            rule = _ACTIVATIONS.get(rule, rule)
+            rule = ACTIVATIONS.get(rule, rule)
         if norm is None:
             chain.append(layers.Dense(len(bias), activation=rule))
         else:
-            between = layers.BatchNormalization(epsilon=_NORM_EPSILON)
+            # Only ours have it, and they need scikit-learn, which nothing else does here.
+            from fusednn.sklearn.architecture import NORM_EPSILON
+
+            between = layers.BatchNormalization(epsilon=NORM_EPSILON)
             chain += [layers.Dense(len(bias)), between, layers.Activation(rule)]
         weights += [kernel, bias, *(norm or ())]
     model = Sequential(chain, input_shape=(len(estimator.coefs_[0]),), seed=seed)

@@ -12,9 +12,7 @@ import numpy as np
 
 from fusednn import _core, activations
 from fusednn.activations import Activation
-
-# scikit-learn's names that are not the engine's.
-_ENGINE_NAMES = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
+from fusednn.importing.sklearn_models import ACTIVATIONS
 
 NORM_MOMENTUM = 0.1
 NORM_EPSILON = 1e-5
@@ -28,7 +26,7 @@ _SPARSE = 0.01
 def activation_of(name: str | Activation) -> Activation:
     """Return what a name of scikit-learn's or ours stands for."""
     if isinstance(name, str):
-        name = _ENGINE_NAMES.get(name, name)
+        name = ACTIVATIONS.get(name, name)
     return activations.get(name)
 
 

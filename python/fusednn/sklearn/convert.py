@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn import neural_network
 
+from fusednn.importing.sklearn_models import ACTIVATIONS
 from fusednn.sklearn.classifier import MLPClassifier
 from fusednn.sklearn.optimizer import Optimizer, spec_of
 from fusednn.sklearn.regressor import MLPRegressor
@@ -18,8 +19,8 @@ _PAIRS = (
     (neural_network.MLPRegressor, MLPRegressor),
 )
 _FITTED = ("_label_binarizer", "_no_improvement_count")
-# Our names of activations that scikit-learn has under another.
-_THEIR_ACTIVATIONS = {"linear": "identity", "sigmoid": "logistic"}
+# Our names of activations that scikit-learn's hidden layers have under another.
+_THEIR_ACTIVATIONS = {ours: theirs for theirs, ours in ACTIVATIONS.items() if theirs != "exp"}
 # What scikit-learn's optimizers call the engine's states.
 _STATES = {"adam": ("ms", "vs"), "sgd": ("velocities",)}
 
